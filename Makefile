@@ -1,0 +1,55 @@
+# The front door. `make` lists what it can do.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# CPU build of torch by default; `make install CUDA=1` takes the CUDA build on Linux.
+CUDA ?=
+SPEAKER ?=
+AUDIO ?=
+MODEL ?= guard
+CONFIG ?= configs/guard.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check enroll verify train results lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## one locked environment in .venv, everything in it
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) tools/install.py $(VENV) $(if $(CUDA),--cuda)
+	@touch $@
+
+demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
+	$(BIN)/python -m speakerguard.demo
+
+test: $(STAMP) ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+enroll: $(STAMP) ## enrol a voice: SPEAKER=alice AUDIO="a1.wav a2.wav"
+	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"'; exit 2; }
+	@$(BIN)/speakerguard enroll --model "$(MODEL)" "$(SPEAKER)" $(AUDIO)
+
+verify: $(STAMP) ## verify a claim: SPEAKER=alice AUDIO=probe.wav
+	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make verify SPEAKER=alice AUDIO=probe.wav'; exit 2; }
+	@$(BIN)/speakerguard verify --model "$(MODEL)" "$(SPEAKER)" $(AUDIO)
+
+train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an interruption
+	$(BIN)/speakerguard train --config $(CONFIG)
+
+results: $(STAMP) ## measure the guard on DATA/trials.txt and renew the README's table
+	$(BIN)/python tools/results.py
+
+lock: ## renew requirements.lock from pyproject.toml
+	$(PYTHON) tools/lock.py
+
+clean: ## remove the environment and caches, not data or runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

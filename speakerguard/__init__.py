@@ -1,0 +1,1 @@
+"""speakerguard: verifies speakers by voice, and measures how well that holds up."""

@@ -1,0 +1,5 @@
+"""``python -m speakerguard``."""
+
+from speakerguard.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""Model files: safetensors that carry their configuration, front end included.
+
+A checkpoint is a folder with ``model.safetensors``, ``calibration.json`` and a model card,
+``README.md``. Nothing is unpickled, nothing is loaded in part, and a file that does not fit is an
+error, never random weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from speakerguard.errors import CheckpointError
+from speakerguard.model import ModelConfig, SpeakerEncoder
+
+FORMAT = "speakerguard-model-1"
+MODEL_FILE = "model.safetensors"
+CALIBRATION_FILE = "calibration.json"
+DEFAULT = "guard"
+
+
+def folder() -> Path:
+    """Where shipped checkpoints lie: ``SPEAKERGUARD_CHECKPOINTS``, else beside the package."""
+    named = os.environ.get("SPEAKERGUARD_CHECKPOINTS")
+    return Path(named) if named else Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def available() -> list[str]:
+    """Names of the checkpoints that can be given as ``--model``."""
+    return sorted(path.parent.name for path in folder().glob(f"*/{MODEL_FILE}"))
+
+
+def resolve(model: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint, given its name, its folder or its model file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(model)
+    if path.name == MODEL_FILE and path.is_file():
+        return path.parent
+    for candidate in (path, folder() / path):
+        if (candidate / MODEL_FILE).is_file():
+            return candidate
+    known = ", ".join(available()) or "none"
+    raise CheckpointError(
+        f"no model {os.fspath(model)!r}: neither a folder with {MODEL_FILE} nor a shipped name "
+        f"(shipped: {known})."
+    )
+
+
+def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
+    """Write the encoder to ``path`` at once or not at all; returns its fingerprint.
+
+    Args:
+        half: store convolution and affine weights as float16; normalisation stays float32.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(encoder).items()}
+    if half:
+        state = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
+    config = encoder.config.model_dump_json()
+    metadata = {"format": FORMAT, "config": config, "fingerprint": _fingerprint(config, state)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file(state, part, metadata=metadata)
+    part.replace(path)
+    return metadata["fingerprint"]
+
+
+def load(path: Path) -> tuple[SpeakerEncoder, str]:
+    """Read a model file: the encoder in evaluation mode, and its fingerprint.
+
+    Raises:
+        CheckpointError: missing, damaged, of another program, or not fitting its configuration.
+    """
+    path = resolve(path) / MODEL_FILE if path.is_dir() else path
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such model file.") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}). Copy or download it again."
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format is {metadata.get('format', 'not stated')!r}, expected {FORMAT!r}. "
+            "It was not written by this program or by another version of it."
+        )
+    try:
+        encoder = SpeakerEncoder(ModelConfig.model_validate_json(metadata["config"]))
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be used: {error}") from None
+    if _fingerprint(metadata["config"], state) != metadata.get("fingerprint"):
+        raise CheckpointError(f"{path}: its contents do not match its fingerprint; it is damaged.")
+    _require_fit(path, encoder, state)
+    encoder.load_state_dict(state, strict=False)
+    return encoder.eval(), metadata["fingerprint"]
+
+
+def _state(encoder: SpeakerEncoder) -> Mapping[str, Tensor]:
+    """All tensors but the batch counters, which serve training alone."""
+    return {n: t for n, t in encoder.state_dict().items() if not n.endswith("num_batches_tracked")}
+
+
+def _require_fit(path: Path, encoder: SpeakerEncoder, state: Mapping[str, Tensor]) -> None:
+    expected = _state(encoder)
+    missing, foreign = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or foreign:
+        raise CheckpointError(
+            f"{path}: tensors do not fit its configuration; missing {sorted(missing)[:3]}, "
+            f"unknown {sorted(foreign)[:3]}."
+        )
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, "
+                f"expected {tuple(tensor.shape)}."
+            )
+
+
+def _fingerprint(config: str, state: Mapping[str, Tensor]) -> str:
+    """First 16 hex digits of a SHA-256 over configuration and weights."""
+    digest = hashlib.sha256(json.dumps(json.loads(config), sort_keys=True).encode())
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,148 @@
+"""Training configuration: plain YAML, checked against typed classes.
+
+An unknown key or a value of the wrong type is an error that names the file, the key and the
+nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from speakerguard.errors import ConfigError
+from speakerguard.model import ModelConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Where speech comes from. Paths are relative to the working folder.
+
+    Attributes:
+        train: folder of labelled speakers.
+        unlabelled: folder of further voices without labels, for distillation only.
+        augment: folder of noises and room responses.
+        dev: folder of the trials' recordings, and ``dev_trials`` the list, to choose weights by.
+        cache: where prepared speech and teacher embeddings are kept.
+        speeds: each makes another voice of every speaker; 1 is the voice itself.
+    """
+
+    train: Path
+    unlabelled: Path | None = None
+    augment: Path | None = None
+    dev: Path
+    dev_trials: Path
+    cache: Path = Path("runs/cache")
+    speeds: tuple[float, ...] = (1.0,)
+
+
+class LossConfig(_Strict):
+    """Weights of the losses; 0 leaves one out.
+
+    Attributes:
+        softmax: margin softmax over the training voices, with ``scale`` and ``margin``;
+            margin 0 is the paper's pre-training.
+        triplet: hard-negative triplet loss, with ``triplet_margin``.
+        distil_cosine, distil_similarity: pull towards the teacher's embeddings.
+    """
+
+    softmax: float = Field(default=0.0, ge=0)
+    scale: float = 30.0
+    margin: float = Field(default=0.2, ge=0, le=1)
+    triplet: float = Field(default=0.0, ge=0)
+    triplet_margin: float = 0.1
+    distil_cosine: float = Field(default=0.0, ge=0)
+    distil_similarity: float = Field(default=0.0, ge=0)
+
+    @property
+    def teacher(self) -> bool:
+        """Whether any loss needs the teacher."""
+        return self.distil_cosine > 0 or self.distil_similarity > 0
+
+
+class TrainConfig(_Strict):
+    """One training run.
+
+    Attributes:
+        out: folder for weights, curves and state.
+        init: model to start from; its configuration must equal ``model``.
+        steps: length of the run, for which the learning rate is planned.
+        voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
+        unlabelled_share: part of the batch drawn from unlabelled speech.
+        crop_seconds: shortest and longest crop; each batch has one length.
+        learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
+        ema: decay of the averaged weights, which are the ones kept.
+        ramp: part of the run over which augmentation and margin grow to full strength.
+        bands_masked, frames_masked: most that SpecAugment hides.
+        evaluate_every: steps between evaluations on dev, and between saved states.
+    """
+
+    seed: int = 0
+    out: Path
+    init: str | None = None
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    loss: LossConfig
+    steps: int = Field(ge=1)
+    voices: int = Field(default=32, ge=2)
+    clips: int = Field(default=2, ge=1)
+    unlabelled_share: float = Field(default=0.0, ge=0, lt=1)
+    crop_seconds: tuple[float, float] = (1.6, 3.0)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    ramp: float = Field(default=0.5, gt=0, le=1)
+    bands_masked: int = 8
+    frames_masked: int = 20
+    bfloat16: bool = True
+    threads: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=0)
+    evaluate_every: int = Field(default=500, ge=1)
+
+
+def load(path: Path) -> TrainConfig:
+    """Read a training configuration.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _known(problem["loc"]), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"{path}: unknown key {key!r}{hint}")
+        else:
+            lines.append(f"{path}: {key}: {problem['msg']}, got {problem.get('input')!r}")
+    return "\n".join(lines)
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed where ``location`` ends."""
+    model: Any = TrainConfig
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)

@@ -1,0 +1,187 @@
+"""Training speech: find utterances, cut them to speech, keep them ready on disk.
+
+A folder of recordings becomes two files in a cache: all speech as 16-bit samples end to end,
+and an index of segments of at most :data:`SEGMENT_SECONDS`. The index names each segment's
+utterance and speaker. Reading, decoding and speech detection thus happen once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerguard.audio import SAMPLE_RATE
+from speakerguard.errors import AudioError, UsageError
+from speakerguard.speech import load_speech
+from speakerguard.trials import speaker_of
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+SEGMENT_SECONDS = 6.0
+MIN_SEGMENT_SECONDS = 0.8
+_VERSION = 1  # of the cache; raise it when the speech that is kept changes
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechSet:
+    """Segments of speech, ready to be cropped.
+
+    Attributes:
+        folder: where the cache lies.
+        samples: int16 (total,), memory-mapped, 16 kHz.
+        starts, lengths: int64 (segments,), in samples.
+        speakers: speaker of each segment; None for recordings without labels.
+        utterances: path of each segment's recording, relative to the corpus.
+    """
+
+    folder: Path
+    samples: npt.NDArray[np.int16]
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    speakers: tuple[str | None, ...]
+    utterances: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def seconds(self) -> float:
+        """Total speech in seconds."""
+        return float(self.lengths.sum()) / SAMPLE_RATE
+
+    def segment(self, index: int) -> npt.NDArray[np.float32]:
+        """Segment ``index`` as a waveform: float32 (n,), 16 kHz."""
+        start = self.starts[index]
+        return self.samples[start : start + self.lengths[index]].astype(np.float32) / 32_768
+
+
+def find_utterances(root: Path) -> list[Path]:
+    """All recordings below ``root``, sorted, relative to it.
+
+    Raises:
+        UsageError: no such folder, or no recording in it.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder. Name the folder that holds the recordings.")
+    found = sorted(
+        path.relative_to(root)
+        for path in root.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+    )
+    if not found:
+        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise UsageError(f"{root}: holds no recordings ({kinds}), in any sub-folder.")
+    return found
+
+
+def prepare(
+    root: Path,
+    cache: Path,
+    labelled: bool = True,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> SpeechSet:
+    """Cut every recording below ``root`` to its speech, once; later calls read the cache.
+
+    Recordings that hold no usable speech are left out; their number and reasons are in the
+    index under ``skipped``. The cache is renewed when a file is added, removed or resized.
+
+    Args:
+        root: folder of ``speaker/utterance``, ``source/speaker/utterance`` or LibriSpeech's own.
+        cache: folder under which caches are kept.
+        labelled: False where folders are not speakers.
+        workers: processes to use.
+        progress: called with (done, total).
+    """
+    utterances = find_utterances(root)
+    sizes = [(path.as_posix(), (root / path).stat().st_size) for path in utterances]
+    recipe = json.dumps([_VERSION, labelled, SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, sizes])
+    folder = cache / f"speech-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if not (folder / "index.json").exists():
+        _build(root, utterances, folder, labelled, workers, progress)
+    return _load(folder)
+
+
+def _build(
+    root: Path,
+    utterances: list[Path],
+    folder: Path,
+    labelled: bool,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[int, int, str | None, str]] = []
+    skipped: list[tuple[str, str]] = []
+    position = 0
+    with (folder / "speech.i16.part").open("wb") as out:
+        for done, (path, result) in enumerate(_cut_all(root, utterances, workers), start=1):
+            if isinstance(result, str):
+                skipped.append((path.as_posix(), result))
+            else:
+                speaker = speaker_of(path.as_posix()) if labelled else None
+                for piece in _segments(result):
+                    out.write(piece.tobytes())
+                    rows.append((position, len(piece), speaker, path.as_posix()))
+                    position += len(piece)
+            if progress:
+                progress(done, len(utterances))
+    if not rows:
+        raise UsageError(f"{root}: no recording holds usable speech; the first: {skipped[0][1]}")
+    (folder / "speech.i16.part").replace(folder / "speech.i16")
+    index = {"root": root.name, "segments": rows, "skipped": skipped}
+    part = folder / "index.json.part"
+    part.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    part.replace(folder / "index.json")
+
+
+def _cut_all(
+    root: Path, utterances: list[Path], workers: int
+) -> Iterable[tuple[Path, npt.NDArray[np.int16] | str]]:
+    full = [root / path for path in utterances]
+    if workers <= 1:
+        yield from zip(utterances, map(_cut, full), strict=True)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from zip(utterances, pool.map(_cut, full, chunksize=16), strict=True)
+
+
+def _cut(path: Path) -> npt.NDArray[np.int16] | str:
+    try:
+        speech = load_speech(path)
+    except AudioError as error:
+        return str(error)
+    return np.round(speech.samples * 32_767).astype(np.int16)
+
+
+def _segments(samples: npt.NDArray[np.int16]) -> list[npt.NDArray[np.int16]]:
+    """Equal pieces of at most :data:`SEGMENT_SECONDS`; nothing under the minimum."""
+    if len(samples) < MIN_SEGMENT_SECONDS * SAMPLE_RATE:
+        return []
+    count = int(np.ceil(len(samples) / (SEGMENT_SECONDS * SAMPLE_RATE)))
+    return np.array_split(samples, count)
+
+
+def _load(folder: Path) -> SpeechSet:
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    starts, lengths, speakers, utterances = zip(*index["segments"], strict=True)
+    return SpeechSet(
+        folder,
+        np.memmap(folder / "speech.i16", dtype=np.int16, mode="r"),
+        np.array(starts, dtype=np.int64),
+        np.array(lengths, dtype=np.int64),
+        speakers,
+        utterances,
+    )
+
+
+def default_workers() -> int:
+    """One process a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,76 @@
+"""Every error a person can meet, in one family.
+
+Each message says what happened, to which file or name, and what to do about it.
+The command line turns the class into its exit code, so a script can tell a rejected
+voice (1) from a recording that could not be judged (3).
+"""
+
+
+class SpeakerguardError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(SpeakerguardError):
+    """The request itself cannot be carried out: a bad option, list, or combination."""
+
+
+class ConfigError(UsageError):
+    """A configuration file has an unknown key, a wrong type or an impossible value."""
+
+
+class TrialError(UsageError):
+    """A trial list or score file has a line that cannot be used."""
+
+
+class CheckpointError(UsageError):
+    """A model file is missing, damaged, foreign, or does not fit the model asked for."""
+
+
+class AudioError(SpeakerguardError):
+    """The recording cannot be judged; no score exists for it."""
+
+    exit_code = 3
+
+
+class NotAudioError(AudioError):
+    """The bytes are not in a format that can be decoded."""
+
+
+class EmptyAudioError(AudioError):
+    """The recording holds no samples."""
+
+
+class TruncatedAudioError(AudioError):
+    """The recording ends before its header says it should."""
+
+
+class InvalidSamplesError(AudioError):
+    """The recording holds NaN or infinite samples."""
+
+
+class SilentAudioError(AudioError):
+    """The recording is silent."""
+
+
+class NoSpeechError(AudioError):
+    """The recording holds sound but no speech, or too little of it."""
+
+
+class ProfileError(SpeakerguardError):
+    """The profile needed is missing or cannot be used."""
+
+    exit_code = 4
+
+
+class NoSuchProfileError(ProfileError):
+    """Nobody is enrolled under this name."""
+
+
+class IncompatibleProfileError(ProfileError):
+    """The profile was made by other weights; its embeddings mean nothing to this model."""
+
+
+class StoreError(SpeakerguardError):
+    """The profile store cannot be reached, read or written."""

@@ -1,0 +1,428 @@
+"""Train the guard: balanced batches, simulated channels, a teacher, and the best weights kept.
+
+A run is a folder: ``model.safetensors`` (best on dev, weights averaged over time),
+``state.safetensors`` (everything needed to go on after a kill), ``history.jsonl``, ``curves.png``
+and TensorBoard events. Batches depend only on the seed and the step, so a resumed run sees what
+an unbroken one would have seen. Several GPUs: ``torchrun -m speakerguard.train CONFIG``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from speakerguard import checkpoint, losses
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.augment import Augmenter, NoiseBank
+from speakerguard.config import LossConfig, TrainConfig, load
+from speakerguard.data import SpeechSet, default_workers, prepare
+from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.metrics import eer
+from speakerguard.model import SpeakerEncoder
+from speakerguard.speech import load_speech
+from speakerguard.teacher import at_speed, teach
+from speakerguard.trials import Trial, check_files, read_trials
+
+Batch = tuple[Tensor, Tensor, Tensor]  # waveforms (B, n), labels (B,), teacher (B, D) or (B, 0)
+Report = Callable[[str], None]
+
+
+class BatchSampler(Dataset[Batch]):
+    """Batch number ``step`` of a run, made on demand.
+
+    A voice is a speaker at one speed. Every batch draws voices evenly, whatever their amount of
+    speech, and ``clips`` crops of each; the rest of the batch is unlabelled speech.
+    """
+
+    def __init__(self, config: TrainConfig, rank: int = 0, report: Report = print) -> None:
+        data, self.config, self.rank = config.data, config, rank
+        workers = default_workers()
+        self.labelled = prepare(data.train, data.cache, True, workers, _every(report, data.train))
+        self.sets = [self.labelled]
+        if data.unlabelled and config.unlabelled_share:
+            notice = _every(report, data.unlabelled)
+            self.sets.append(prepare(data.unlabelled, data.cache, False, workers, notice))
+        names = sorted({speaker for speaker in self.labelled.speakers if speaker})
+        self.speakers = {name: number for number, name in enumerate(names)}
+        self.segments: list[list[int]] = [[] for _ in names]
+        for index, speaker in enumerate(self.labelled.speakers):
+            self.segments[self.speakers[str(speaker)]].append(index)
+        self.targets = _targets(self.sets, data.speeds, report) if config.loss.teacher else None
+        bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
+        self.augmenter = Augmenter(bank, self._any_voice)
+
+    @property
+    def voices(self) -> int:
+        """Number of classes: speakers times speeds."""
+        return len(self.speakers) * len(self.config.data.speeds)
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.rank, step])
+        strength = min(1.0, step / (config.ramp * config.steps))
+        count = round(rng.uniform(*config.crop_seconds) * 10) * SAMPLE_RATE // 10  # fast for FFTs
+        rows: list[tuple[int, int, int, int]] = []  # set, segment, speed, label
+        speeds = len(config.data.speeds)
+        for voice in rng.choice(self.voices, min(config.voices, self.voices), replace=False):
+            speaker, speed = divmod(int(voice), speeds)
+            segments = self.segments[speaker]
+            for index in rng.choice(segments, config.clips, replace=len(segments) < config.clips):
+                rows.append((0, int(index), speed, int(voice)))
+        if len(self.sets) > 1:
+            share = config.unlabelled_share
+            for _ in range(round(len(rows) * share / (1 - share))):
+                rows.append((1, int(rng.integers(len(self.sets[1]))), int(rng.integers(speeds)), -1))
+        waveforms = [self._clip(row, count, strength, rng) for row in rows]
+        labels = torch.tensor([row[3] for row in rows])
+        teacher = np.zeros((len(rows), 0), np.float32)
+        if self.targets is not None:
+            teacher = np.stack([self.targets[s][v, i] for s, i, v, _ in rows]).astype(np.float32)
+        return torch.from_numpy(np.stack(waveforms)), labels, torch.from_numpy(teacher)
+
+    def _clip(
+        self, row: tuple[int, int, int, int], count: int, strength: float, rng: np.random.Generator
+    ) -> Waveform:
+        speed = self.config.data.speeds[row[2]]
+        clip = at_speed(_crop(self.sets[row[0]].segment(row[1]), int(count * speed) + 16, rng), speed)
+        return self.augmenter(np.resize(clip, count), strength, rng)
+
+    def _any_voice(self, count: int, rng: np.random.Generator) -> Waveform:
+        segment = self.labelled.segment(int(rng.integers(len(self.labelled))))
+        return _crop(segment, count, rng)[:count]
+
+
+def _crop(segment: Waveform, count: int, rng: np.random.Generator) -> Waveform:
+    """A random stretch of ``count`` samples; a shorter segment is repeated."""
+    if len(segment) < count:
+        return np.resize(segment, count)
+    start = int(rng.integers(len(segment) - count + 1))
+    return segment[start : start + count]
+
+
+def _targets(
+    sets: list[SpeechSet], speeds: tuple[float, ...], report: Report
+) -> list[npt.NDArray[np.float16]]:
+    """Teacher embeddings (speeds, segments, D) of each set, freed of their common mean."""
+    raw = []
+    for speech in sets:
+        layers = []
+        for speed in speeds:
+            layers.append(teach(speech, speed, _every(report, f"teacher at speed {speed:g}")))
+        raw.append(np.stack(layers))
+    mean = raw[0].astype(np.float32).mean(axis=(0, 1))
+    centred = [layer.astype(np.float32) - mean for layer in raw]
+    return [
+        (c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred
+    ]
+
+
+class DevSet:
+    """Trials that choose between weights; speech is read once and kept."""
+
+    def __init__(self, root: Path, trials: Path) -> None:
+        self.trials: list[Trial] = read_trials(trials)
+        files = check_files(self.trials, root)
+        self.speech = {name: load_speech(path).samples for name, path in files.items()}
+
+    def scores(self, encoder: nn.Module) -> npt.NDArray[np.float64]:
+        """Cosine of every trial."""
+        device = next(encoder.parameters()).device
+        embeddings = {}
+        with torch.inference_mode():
+            for name, samples in self.speech.items():
+                clip = torch.from_numpy(samples)[None].to(device)
+                embeddings[name] = encoder(clip)[0].cpu().numpy()
+        return np.array([float(embeddings[t.enrol] @ embeddings[t.test]) for t in self.trials])
+
+    def eer(self, encoder: nn.Module) -> float:
+        """Pooled equal error rate in [0, 1]."""
+        scores = self.scores(encoder)
+        target = np.array([trial.label == "target" for trial in self.trials])
+        return float(eer(scores[target], scores[~target]).rate)
+
+
+class Trainer:
+    """One run, from its configuration to its best weights."""
+
+    def __init__(self, config: TrainConfig, report: Report = print) -> None:
+        self.rank = int(os.environ.get("RANK", 0))
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        cuda = torch.cuda.is_available()
+        self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
+        if self.world > 1:
+            torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.report: Report = report if self.rank == 0 else lambda _: None
+        self.batches = BatchSampler(config, self.rank, self.report)
+        self.encoder = self._encoder().to(self.device)
+        self.encoder = self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = SpeakerEncoder(config.model).to(self.device).eval()
+        self.average.load_state_dict(self.encoder.state_dict())
+        dimension = self.encoder(torch.zeros(2, SAMPLE_RATE, device=self.device)).shape[1]
+        self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, config.loss.scale)
+        self.softmax.to(self.device)
+        learned = nn.ModuleList([self.encoder, self.softmax])
+        self.learned: nn.Module = learned
+        self.optimiser = torch.optim.AdamW(
+            learned.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step, self.best, self.seconds = 0, math.inf, 0.0
+        self.history: list[dict[str, float]] = []
+        self._resume()
+        self.parallel: nn.Module = self.encoder
+        if self.world > 1:
+            self.parallel = nn.parallel.DistributedDataParallel(self.encoder)
+
+    def _encoder(self) -> SpeakerEncoder:
+        if not self.config.init:
+            return SpeakerEncoder(self.config.model)
+        encoder, _ = checkpoint.load(checkpoint.resolve(self.config.init))
+        if encoder.config != self.config.model:
+            raise CheckpointError(
+                f"{self.config.init}: its network is {encoder.config}, the configuration asks for "
+                f"{self.config.model}."
+            )
+        return encoder
+
+    def run(self) -> float:
+        """Train to the last step; returns the best equal error rate on dev, in [0, 1]."""
+        config = self.config
+        dev = DevSet(config.data.dev, config.data.dev_trials) if self.rank == 0 else None
+        remaining = range(self.step, config.steps)
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=remaining,  # type: ignore[arg-type]
+            num_workers=config.workers,
+            prefetch_factor=8 if config.workers else None,
+        )
+        started, first, sums = time.monotonic() - self.seconds, self.step, dict[str, float]()
+        run_started = time.monotonic()
+        for batch in loader:
+            for name, value in self._learn(batch).items():
+                sums[name] = sums.get(name, 0.0) + value
+            self.step += 1
+            if self.step % 50 == 0:
+                pace = (time.monotonic() - run_started) / (self.step - first)
+                left = pace * (config.steps - self.step) / 60
+                clips = len(batch[0]) * self.world / pace
+                self.report(
+                    f"step {self.step}/{config.steps}  loss {sums['loss'] / 50:.3f}  "
+                    f"{clips:.0f} crops/s  {left:.0f} min left"
+                )
+                if self.step % config.evaluate_every and self.step != config.steps:
+                    self._record(sums)
+                    sums = {}
+            if self.step % config.evaluate_every == 0 or self.step == config.steps:
+                self.seconds = time.monotonic() - started
+                if dev is not None:
+                    self._evaluate(dev, sums)
+                sums = {}
+        return self.best
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * self._schedule()
+        grown = min(1.0, self.step / (config.ramp * config.steps))
+        self.softmax.margin = config.loss.margin * grown
+        waveforms, labels, teacher = (part.to(self.device) for part in batch)
+        self.parallel.train()
+        with torch.no_grad():
+            features = self.encoder.front_end(waveforms)
+            _mask_features(features, config, grown)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
+            embeddings = self.parallel(features, features=True)
+        parts = _losses(config.loss, embeddings, labels, teacher, self.softmax)
+        total = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(total):
+            raise SpeakerguardError(
+                f"the loss became {float(total)} at step {self.step}. The last good weights are in "
+                f"{config.out}; lower learning_rate (now {config.learning_rate}) and start again."
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.learned.parameters(), 5.0)
+        self.optimiser.step()
+        self._average()
+        return {"loss": total.item(), **{name: part.item() for name, part in parts.items()}}
+
+    def _schedule(self) -> float:
+        """Share of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
+        config = self.config
+        if self.step < config.warmup:
+            return (self.step + 1) / config.warmup
+        done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _average(self) -> None:
+        decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            source = self.encoder.state_dict()
+            for name, tensor in self.average.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(source[name], 1 - decay)
+
+    def _record(self, sums: dict[str, float], **more: float) -> None:
+        steps = max(1, self.step % 50 or 50)
+        record = {"step": float(self.step), "lr": self.config.learning_rate * self._schedule()}
+        record |= {name: value / steps for name, value in sums.items()} | more
+        self.history.append(record)
+
+    def _evaluate(self, dev: DevSet, sums: dict[str, float]) -> None:
+        rate = dev.eer(self.average)
+        self._record(sums, eer=rate, seconds=self.seconds)
+        out = self.config.out
+        if rate < self.best:
+            self.best = rate
+            checkpoint.save(self.average, out / checkpoint.MODEL_FILE, half=True)
+        self._save_state()
+        self.report(
+            f"step {self.step}: EER on dev {100 * rate:.2f} % (best {100 * self.best:.2f} %), "
+            f"weights in {out}"
+        )
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        (out / "history.jsonl").write_text(lines, encoding="utf-8")
+        self._draw()
+
+    def _draw(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        from speakerguard.plots import plot_history
+
+        plot_history(self.history, self.config.out / "curves.png")
+        with SummaryWriter(str(self.config.out), filename_suffix=f".{self.step}") as writer:  # type: ignore[no-untyped-call]
+            for name, value in self.history[-1].items():
+                writer.add_scalar(name, value, self.step)  # type: ignore[no-untyped-call]
+
+    def _save_state(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self._modules().items():
+            tensors |= {f"{prefix}.{n}": t for n, t in module.state_dict().items()}
+        for index, slot in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{n}": torch.as_tensor(t) for n, t in slot.items()}
+        tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+        progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
+        metadata = {
+            "progress": json.dumps(progress),
+            "history": json.dumps(self.history),
+            "config": self.config.model_dump_json(exclude={"threads", "workers"}),
+        }
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        part = self.config.out / "state.safetensors.part"
+        save_file(tensors, part, metadata=metadata)
+        part.replace(self.config.out / "state.safetensors")
+
+    def _resume(self) -> None:
+        path = self.config.out / "state.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["config"] != self.config.model_dump_json(exclude={"threads", "workers"}):
+            raise SpeakerguardError(
+                f"{path} belongs to a run with another configuration. Choose another `out`, or "
+                "remove that folder to start over."
+            )
+        for prefix, module in self._modules().items():
+            size = len(prefix) + 1
+            module.load_state_dict(
+                {n[size:]: t for n, t in tensors.items() if n.startswith(prefix + ".")}
+            )
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, slot = name.split(".", 2)
+                state.setdefault(int(index), {})[slot] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        progress = json.loads(metadata["progress"])
+        self.step, self.best, self.seconds = (progress[n] for n in ("step", "best", "seconds"))
+        self.history = json.loads(metadata["history"])
+        self.report(f"going on from step {self.step} of {path}")
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "average": self.average, "softmax": self.softmax}
+
+
+def _losses(
+    config: LossConfig,
+    embeddings: Tensor,
+    labels: Tensor,
+    teacher: Tensor,
+    softmax: losses.MarginSoftmax,
+) -> dict[str, Tensor]:
+    """The weighted parts of the loss that the configuration asks for."""
+    parts = {}
+    if config.softmax:
+        parts["softmax"] = config.softmax * softmax(embeddings, labels)
+    if config.triplet:
+        parts["triplet"] = config.triplet * losses.triplet(
+            embeddings, labels, config.triplet_margin
+        )
+    if config.distil_cosine:
+        parts["distil_cosine"] = config.distil_cosine * losses.distil_cosine(embeddings, teacher)
+    if config.distil_similarity:
+        parts["distil_similarity"] = config.distil_similarity * losses.distil_similarity(
+            embeddings, teacher
+        )
+    return parts
+
+
+def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> None:
+    """SpecAugment (Park et al. 2019) in place: hide one band and one stretch of each clip."""
+    _, frames, bands = features.shape
+    for most, size, axis in ((config.bands_masked, bands, 2), (config.frames_masked, frames, 1)):
+        width = torch.rand(len(features)) * (int(most * strength) + 1)
+        start = torch.rand(len(features)) * (size - width.floor() + 1)
+        index = torch.arange(size)
+        hidden = (index >= start.floor()[:, None]) & (index < (start + width).floor()[:, None])
+        hidden = hidden.to(features.device)
+        features.masked_fill_(hidden[:, None, :] if axis == 2 else hidden[:, :, None], 0.0)
+
+
+def _every(report: Report, what: object) -> Callable[[int, int], None]:
+    """A progress callback that reports each tenth of the work."""
+    started, last = time.monotonic(), 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done * 10 // total > last:
+            last = done * 10 // total
+            seconds = time.monotonic() - started
+            left = seconds * (total - done) / done / 60
+            report(f"{what}: {done}/{total}, {left:.0f} min left")
+
+    return progress
+
+
+def train(path: Path, report: Report = print) -> float:
+    """Train by a configuration file; returns the best equal error rate on dev, in [0, 1]."""
+    return Trainer(load(path), report).run()
+
+
+if __name__ == "__main__":
+    try:
+        train(Path(sys.argv[1]), lambda line: print(line, flush=True))
+    except SpeakerguardError as error:
+        sys.exit(str(error))

@@ -1,0 +1,264 @@
+"""Enrol, verify, identify: a voice becomes speech, an embedding, a score, a decision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerguard import checkpoint
+from speakerguard.audio import AudioSource
+from speakerguard.calibration import CalibrationFile
+from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
+from speakerguard.speech import Speech, Warning, load_speech
+from speakerguard.store import Profile, ProfileStore
+
+Embedding = npt.NDArray[np.float32]
+
+SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
+MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
+BATCH_SECONDS = 60.0  # of padded speech embedded at once
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer to: is this the voice it claims to be?
+
+    Attributes:
+        speaker: the claimed name.
+        accepted: whether ``score >= threshold``.
+        score: cosine between probe and profile, in [-1, 1].
+        llr: natural-log likelihood ratio of same against different speaker.
+        operating_point: name of the threshold used.
+        threshold: cosine.
+        net_seconds: speech in the probe, in seconds.
+        warnings: what lowers trust in the answer.
+    """
+
+    speaker: str
+    accepted: bool
+    score: float
+    llr: float
+    operating_point: str
+    threshold: float
+    net_seconds: float
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The answer to: whose voice is this? ``speaker`` is None where nobody clearly fits.
+
+    Attributes:
+        ranking: profiles and their scores, best first.
+        reason: why nobody was named; empty where somebody was.
+    """
+
+    speaker: str | None
+    ranking: tuple[tuple[str, float], ...]
+    operating_point: str
+    threshold: float
+    margin: float
+    reason: str
+    net_seconds: float
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What was enrolled, and what is worrying about it."""
+
+    profile: Profile
+    warnings: tuple[Warning, ...]
+
+
+class Verifier:
+    """A guard and its profiles.
+
+    >>> import tempfile
+    >>> store = ProfileStore(tempfile.mkdtemp() + "/profiles.db")
+    >>> "alice" in Verifier(store=store).store
+    False
+
+    Args:
+        model: name of a shipped checkpoint, or the folder of one.
+        store: a profile store, its URL or path; None for the user's own.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = checkpoint.DEFAULT,
+        store: ProfileStore | str | None = None,
+    ) -> None:
+        folder = checkpoint.resolve(model)
+        self.model = folder.name
+        self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
+        self._calibration_path = folder / checkpoint.CALIBRATION_FILE
+        self._calibration: CalibrationFile | None = None
+        self._store = store
+
+    @property
+    def store(self) -> ProfileStore:
+        """The profiles; opened when first needed."""
+        if not isinstance(self._store, ProfileStore):
+            self._store = ProfileStore(self._store)
+        return self._store
+
+    @property
+    def calibration(self) -> CalibrationFile:
+        """Thresholds and likelihood ratios of this model.
+
+        Raises:
+            CheckpointError: the model has none, or has those of other weights.
+        """
+        if self._calibration is None:
+            path = self._calibration_path
+            if not path.exists():
+                raise CheckpointError(
+                    f"{self.model} has no thresholds yet: run "
+                    f"`speakerguard calibrate --model {path.parent} --trials TRIALS --root DIR`."
+                )
+            self._calibration = CalibrationFile.load(path)
+            if self._calibration.model != self.fingerprint:
+                raise CheckpointError(
+                    f"{path} belongs to weights {self._calibration.model}, these are "
+                    f"{self.fingerprint}: calibrate again."
+                )
+        return self._calibration
+
+    def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:
+        """L2-normalised embedding, float32 (dimension,), of each recording."""
+        return self.embed_speech([load_speech(source) for source in sources])
+
+    def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
+        """L2-normalised embedding, float32 (dimension,), of each clip of speech.
+
+        Clips of like length share a batch; a clip's embedding does not depend on its company.
+        """
+        import torch
+
+        order = sorted(range(len(speech)), key=lambda i: len(speech[i].samples))
+        result: dict[int, Embedding] = {}
+        while order:
+            budget = BATCH_SECONDS * 16_000 / max(1, len(speech[order[0]].samples))
+            batch = order[: max(1, min(16, int(budget)))]
+            order = order[len(batch) :]
+            clips = [torch.from_numpy(speech[i].samples) for i in batch]
+            lengths = torch.tensor([len(clip) for clip in clips])
+            padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+            with torch.inference_mode():
+                embeddings = self.encoder(padded, lengths).numpy()
+            result |= dict(zip(batch, embeddings, strict=True))
+        return [result[i] for i in range(len(speech))]
+
+    def enroll(self, name: str, sources: Sequence[AudioSource], replace: bool = False) -> Enrolment:
+        """Make a profile of ``name`` from one or more recordings and keep it.
+
+        Raises:
+            AudioError: a recording cannot be used; nothing is enrolled.
+            UsageError: the name is taken and ``replace`` is not set.
+        """
+        if not sources:
+            raise UsageError("enrolment needs at least one recording.")
+        speech = [load_speech(source) for source in sources]
+        profile = Profile(
+            name=name,
+            fingerprint=self.fingerprint,
+            embeddings=np.stack(self.embed_speech(speech)),
+            net_seconds=tuple(clip.net_seconds for clip in speech),
+            sources=tuple(clip.name for clip in speech),
+            created=datetime.now(UTC),
+        )
+        enrolment = Enrolment(profile, tuple(self._enrolment_warnings(profile, speech)))
+        self.store.add(profile, replace=replace)
+        return enrolment
+
+    def verify(
+        self, name: str, source: AudioSource, operating_point: str | None = None
+    ) -> Verification:
+        """Compare a recording with the profile of ``name``.
+
+        Raises:
+            AudioError: the recording cannot be judged; there is no score.
+            ProfileError: nobody of that name, or enrolled with other weights.
+        """
+        profile = self.store.get(name, self.fingerprint)
+        point = self.calibration.point(operating_point)
+        speech = load_speech(source)
+        (embedding,) = self.embed_speech([speech])
+        score = float(embedding @ profile.centroid)
+        return Verification(
+            speaker=profile.name,
+            accepted=score >= point.threshold,
+            score=score,
+            llr=float(self.calibration.calibration.llr(score)),
+            operating_point=point.name,
+            threshold=point.threshold,
+            net_seconds=speech.net_seconds,
+            warnings=tuple(_probe_warnings(speech)),
+        )
+
+    def identify(
+        self, source: AudioSource, operating_point: str | None = None, margin: float = MARGIN
+    ) -> Identification:
+        """Name the enrolled speaker of a recording: the best must reach the threshold and lead.
+
+        Raises:
+            AudioError: the recording cannot be judged.
+            NoSuchProfileError: nobody is enrolled with this model.
+        """
+        profiles = self.store.all(self.fingerprint)
+        if not profiles:
+            raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
+        point = self.calibration.point(operating_point)
+        speech = load_speech(source)
+        (embedding,) = self.embed_speech([speech])
+        scores = np.stack([profile.centroid for profile in profiles]) @ embedding
+        order = np.argsort(-scores, kind="stable")
+        ranking = tuple((profiles[i].name, float(scores[i])) for i in order)
+        best, score = ranking[0]
+        reason = ""
+        if score < point.threshold:
+            reason = f"the best score, {score:.3f}, is under the threshold {point.threshold:.3f}"
+        elif len(ranking) > 1 and score - ranking[1][1] < margin:
+            reason = (
+                f"{best} and {ranking[1][0]} lie within {margin:g} of each other "
+                f"({score:.3f}, {ranking[1][1]:.3f})"
+            )
+        return Identification(
+            speaker=None if reason else best,
+            ranking=ranking,
+            operating_point=point.name,
+            threshold=point.threshold,
+            margin=margin,
+            reason=reason,
+            net_seconds=speech.net_seconds,
+            warnings=tuple(_probe_warnings(speech)),
+        )
+
+    def _enrolment_warnings(self, profile: Profile, speech: Sequence[Speech]) -> Iterable[Warning]:
+        for clip in speech:
+            for warning in _probe_warnings(clip):
+                yield Warning(warning.code, f"{clip.name}: {warning.message}")
+        cohesion = profile.cohesion()
+        threshold = self.calibration.point("eer").threshold
+        if cohesion is not None and cohesion < threshold:
+            yield Warning(
+                "disagreement",
+                f"the recordings disagree: one scores {cohesion:.3f} against the others, under the "
+                f"{threshold:.3f} at which two clips count as one speaker. Check that all are of "
+                f"{profile.name}.",
+            )
+
+
+def _probe_warnings(speech: Speech) -> Iterable[Warning]:
+    yield from speech.warnings
+    if speech.net_seconds < SHORT_SPEECH:
+        yield Warning(
+            "short-speech",
+            f"only {speech.net_seconds:.1f} s of speech; {SHORT_SPEECH:.0f} s or more are safer.",
+        )
