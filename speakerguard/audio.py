@@ -4,6 +4,9 @@ Whatever comes in (path, bytes, file object, array; WAV, FLAC, OGG, Opus, MP3; a
 channel count) leaves here block by block, so an hour of audio never needs an hour of memory.
 Recordings that cannot be judged raise an :class:`~speakerguard.errors.AudioError` that says
 what to do; nothing here returns a number in place of an answer.
+
+A file that was cut off is noticed in WAV, AIFF, FLAC, OGG and Opus to the byte, and in MP3, whose
+frames stand alone, if more than 0.1 s are missing and the file states its length.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +35,15 @@ from speakerguard.errors import (
 
 SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
 BLOCK_SECONDS = 20.0  # decoded and resampled at a time
+BLOCK_VALUES = 1 << 23  # at most, over all channels; 32 MiB
 MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; below, speech is gone; above, a broken header
 
 Waveform = npt.NDArray[np.float32]
-AudioSource = str | os.PathLike[str] | bytes | bytearray | BinaryIO | tuple[Any, int]
+Encoded = bytes | bytearray | memoryview
+AudioSource = str | os.PathLike[str] | Encoded | BinaryIO | tuple[Any, int]
 
-_FORMATS = "WAV, FLAC, OGG, Opus or MP3"
-_OGG_END_OF_STREAM = 0x04  # header-type flag of the last page, RFC 3533 section 6
+_BIG_ENDIAN = {b"FORM", b"RIFX"}  # what AIFF and the rarer kind of WAV start with
+_OVERSHOOT = 16.0  # times full scale; decoders overshoot by less, integers kept as floats by more
 
 
 @dataclass
@@ -45,12 +51,12 @@ class Recording:
     """What is known of a recording while, and after, its blocks are read.
 
     Attributes:
-        name: what to call it in messages; a file's base name, or ``<audio>``.
+        name: what to call it in messages: the path as given, ``<bytes>``, ``<array>``, ``<audio>``.
         rate: its own sample rate in Hz.
         channels: its own channel count.
         seconds: duration read so far, in seconds.
         peak: largest absolute sample so far, full scale is 1.
-        clipped: samples so far that sit in a run of at least three at full scale.
+        clipped: samples so far that are at full scale, as are the next two.
         samples: samples so far over all channels, at its own rate.
     """
 
@@ -64,14 +70,14 @@ class Recording:
     _chunks: Iterator[npt.NDArray[np.float32]] = field(default_factory=lambda: iter(()), repr=False)
 
     def blocks(self) -> Iterator[Waveform]:
-        """Yield the waveform in blocks of at most :data:`BLOCK_SECONDS`: float32, 16 kHz, (n,).
+        """Yield the waveform in blocks of about :data:`BLOCK_SECONDS`: float32, 16 kHz, (n,).
 
         Raises:
-            EmptyAudioError: there were no samples at all.
-            InvalidSamplesError: a sample is NaN or infinite.
-            TruncatedAudioError: the data ends before the header says.
+            EmptyAudioError: there were no samples, or not enough for one at 16 kHz.
+            InvalidSamplesError: a sample is NaN, infinite or far beyond full scale.
+            TruncatedAudioError: the data ends before the header says, or is damaged.
         """
-        resampler = None
+        length, resampler = 0, None
         if self.rate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32")
         for chunk in self._chunks:
@@ -79,14 +85,14 @@ class Recording:
             mono = chunk.mean(axis=1, dtype=np.float32) if chunk.shape[1] > 1 else chunk[:, 0]
             if resampler is not None:
                 mono = resampler.resample_chunk(np.ascontiguousarray(mono))
-            if len(mono):
-                yield np.clip(mono, -1.0, 1.0)
-        if self.samples == 0:
-            raise EmptyAudioError(f"{self.name}: holds no samples. Record it again.")
+            length += len(mono)
+            yield np.clip(mono, -1.0, 1.0)
         if resampler is not None:
-            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            if len(rest):
-                yield np.clip(rest, -1.0, 1.0)
+            mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            length += len(mono)
+            yield np.clip(mono, -1.0, 1.0)
+        if length == 0:
+            raise EmptyAudioError(f"{self.name}: holds no samples. Record it again.")
 
     def _inspect(self, chunk: npt.NDArray[np.float32]) -> None:
         if not np.isfinite(chunk).all():
@@ -97,10 +103,13 @@ class Recording:
             )
         loud = np.abs(chunk)
         self.peak = max(self.peak, float(loud.max(initial=0.0)))
+        if self.peak > _OVERSHOOT:
+            raise InvalidSamplesError(
+                f"{self.name}: a sample of {self.peak:g}, but full scale is 1. Divide samples of "
+                "16 bits by 32768, or give them as integers."
+            )
         full = loud >= 0.999
-        if full.any():
-            runs = full[2:] & full[1:-1] & full[:-2]
-            self.clipped += int(runs.sum())
+        self.clipped += int((full[2:] & full[1:-1] & full[:-2]).sum())
         self.samples += chunk.size
         self.seconds += len(chunk) / self.rate
 
@@ -111,6 +120,7 @@ def open_recording(source: AudioSource) -> Recording:
     Args:
         source: a path, encoded bytes, a binary file object, or ``(samples, rate)`` where samples
             has shape (n,) or (n, channels), floats in [-1, 1] or integers of their full range.
+            What cannot seek, such as a pipe, is first read whole.
 
     Raises:
         NotAudioError: the bytes are not in a format that can be decoded.
@@ -125,7 +135,7 @@ def open_recording(source: AudioSource) -> Recording:
     if isinstance(source, tuple):
         samples, rate = _as_samples(*source)
         recording = Recording("<array>", rate, samples.shape[1])
-        step = max(1, int(BLOCK_SECONDS * rate))
+        step = _block_frames(rate, samples.shape[1])
         recording._chunks = (samples[i : i + step] for i in range(0, len(samples), step))
         return recording
     handle, name = _as_handle(source)
@@ -135,66 +145,73 @@ def open_recording(source: AudioSource) -> Recording:
         raise EmptyAudioError(f"{name}: the file is empty. Record or copy it again.")
     try:
         sound = soundfile.SoundFile(handle)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
+        reason = str(getattr(error, "error_string", error)).strip(" .").lower()
         raise NotAudioError(
-            f"{name}: cannot be decoded as audio ({_reason(error)}). Convert it to {_FORMATS}."
+            f"{name}: cannot be decoded as audio ({reason}). Convert it to WAV or FLAC."
         ) from error
     _check_rate(name, sound.samplerate)
-    _check_length(name, handle, size, sound.format)
+    if not _whole(handle, size, sound.format):
+        raise _truncated(name)
     recording = Recording(name, sound.samplerate, sound.channels)
-    recording._chunks = _decode(name, sound)
+    recording._chunks = _decode(name, sound, handle, size)
     return recording
 
 
 def read(source: AudioSource) -> Waveform:
-    """Read all of ``source`` at once: float32 (n,), 16 kHz. Errors as :func:`open_recording`."""
+    """Read all of ``source`` at once: float32 (n,), 16 kHz. Raises what both of the above do."""
     return np.concatenate(list(open_recording(source).blocks()))
 
 
 def _as_handle(source: Any) -> tuple[BinaryIO, str]:
-    if isinstance(source, (bytes, bytearray)):
+    if isinstance(source, Encoded):
         return io.BytesIO(source), "<bytes>"
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        try:
-            return path.open("rb"), printable(path.name)
-        except FileNotFoundError:
-            raise UsageError(f"{printable(path)}: no such file. Check the path.") from None
-        except OSError as error:
-            raise UsageError(
-                f"{printable(path)}: cannot be read ({error.strerror}). Check the path and its "
-                "permissions."
-            ) from None
-    if hasattr(source, "read"):
-        name = printable(Path(str(getattr(source, "name", "<audio>"))).name)
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            name = printable(os.fspath(source))
+            source = Path(source).open("rb")  # noqa: SIM115
+        elif hasattr(source, "read"):
+            name = printable(getattr(source, "name", "<audio>"))
+        else:
+            kind = type(source).__name__
+            raise UsageError(f"audio is a path, bytes, a file or (samples, rate), not a {kind}.")
         if not (hasattr(source, "seekable") and source.seekable()):
             source = io.BytesIO(source.read())
-        return source, name
-    raise UsageError(
-        f"audio cannot be a {type(source).__name__}: give a path, bytes, a binary file, or "
-        "(samples, rate)."
-    )
+        if not isinstance(source.read(0), bytes):
+            raise ValueError("it gives text; open it in binary mode")
+    except FileNotFoundError:
+        raise UsageError(f"{name}: no such file. Check the path.") from None
+    except (OSError, TypeError, ValueError) as error:
+        reason = printable(getattr(error, "strerror", None) or error)
+        raise UsageError(
+            f"{name}: cannot be read ({reason}). Check the path and its permissions."
+        ) from None
+    return source, name
 
 
-def _as_samples(samples: Any, rate: Any) -> tuple[npt.NDArray[np.float32], int]:
-    array = np.asarray(samples)
-    _check_rate("<array>", int(rate))
+def _as_samples(samples: Any = None, rate: Any = None, *more: Any) -> tuple[Waveform, int]:
+    try:
+        array, rate = np.asarray(samples), int(rate)
+    except (TypeError, ValueError, OverflowError):
+        rate = None
+    if rate is None or more:
+        raise UsageError("<array>: give (samples, rate), an array and its sample rate in Hz.")
+    _check_rate("<array>", rate)
     if array.size == 0:
         raise EmptyAudioError("<array>: holds no samples.")
-    if array.ndim == 1:
-        array = array[:, None]
+    array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] > 64:
         raise UsageError(
             f"<array>: shape {np.shape(samples)} is neither (n,) nor (n, channels); transpose it."
         )
     if array.dtype == np.uint8:
-        return (array.astype(np.float32) - np.float32(128)) / np.float32(128), int(rate)
-    if np.issubdtype(array.dtype, np.signedinteger):
+        return (array.astype(np.float32) - np.float32(128)) / np.float32(128), rate
+    if array.dtype.kind == "i" and array.itemsize <= 4:
         full_scale = -float(np.iinfo(array.dtype).min)
-        return np.divide(array, full_scale, dtype=np.float32), int(rate)
-    if np.issubdtype(array.dtype, np.floating):
+        return np.divide(array, full_scale, dtype=np.float32), rate
+    if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return array.astype(np.float32), int(rate)
+            return array.astype(np.float32), rate
     raise UsageError(f"<array>: samples of type {array.dtype} are not audio; use float32 or int16.")
 
 
@@ -206,66 +223,77 @@ def _check_rate(name: str, rate: int) -> None:
         )
 
 
-def _check_length(name: str, handle: BinaryIO, size: int, container: str) -> None:
-    """Raise if the container says it is longer than the file; libsndfile would not notice."""
+def _block_frames(rate: int, channels: int) -> int:
+    return max(1, min(int(BLOCK_SECONDS * rate), BLOCK_VALUES // channels))
+
+
+def _whole(handle: BinaryIO, size: int, container: str) -> bool:
+    """False if the container says it is longer than the file; libsndfile would not notice."""
     position = handle.tell()
     try:
-        missing = (container in {"WAV", "WAVEX", "RF64"} and _wav_missing(handle, size)) or (
-            container == "OGG" and not _ogg_ends(handle, size)
-        )
+        if container in {"WAV", "WAVEX", "RF64", "AIFF"}:
+            return _chunks_end(handle, size)
+        return container != "OGG" or _ogg_ends(handle, size)
     finally:
         handle.seek(position)
-    if missing:
-        raise _truncated(name)
 
 
-def _wav_missing(handle: BinaryIO, size: int) -> bool:
-    handle.seek(12)
+def _chunks_end(handle: BinaryIO, size: int) -> bool:
+    """Whether the chunk of samples lies within the file."""
+    handle.seek(0)
+    order: Literal["big", "little"] = "big" if handle.read(12)[:4] in _BIG_ENDIAN else "little"
+    large = 0
     while len(head := handle.read(8)) == 8:
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            streamed = length in (0, 0xFFFFFFFF, 0x7FFFFFFF)  # writer could not seek back
-            return not streamed and handle.tell() + length > size
-        handle.seek(length + length % 2, os.SEEK_CUR)
-    return False
+        length = int.from_bytes(head[4:], order)
+        start = handle.tell()
+        if head[:4] == b"ds64":  # RF64: the length of data, where 32 bits cannot hold it
+            large = int.from_bytes(handle.read(16)[8:], order)
+        elif head[:4] in {b"data", b"SSND"}:
+            streamed = length & 0x7FFF_0000 == 0x7FFF_0000 or length == 0x8000_0000
+            return start + (large if streamed else length) <= size  # 0 where it was never known
+        handle.seek(start + length + length % 2)
+    return True
 
 
 def _ogg_ends(handle: BinaryIO, size: int) -> bool:
+    """Whether the last page ends the stream, and lies within the file (RFC 3533 section 6)."""
     handle.seek(max(0, size - 2 * 65_307))  # a page is at most 65,307 bytes
     tail = handle.read()
-    last = tail.rfind(b"OggS")
-    return last >= 0 and last + 5 < len(tail) and bool(tail[last + 5] & _OGG_END_OF_STREAM)
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or not page[5] & 0x04:  # header type flag: end of stream
+        return False
+    return len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _decode(name: str, sound: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
-    step = max(1, int(BLOCK_SECONDS * sound.samplerate))
+def _decode(
+    name: str, sound: soundfile.SoundFile, handle: BinaryIO, size: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    step = _block_frames(sound.samplerate, sound.channels)
     declared, got = sound.frames, 0
     with sound:
         while True:
             try:
                 chunk = sound.read(step, dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, RuntimeError) as error:
+            except RuntimeError as error:
                 raise _truncated(name) from error
             if not len(chunk):
                 break
             got += len(chunk)
             yield chunk
+        unread = sound.format == "MP3" and handle.tell() < 0.8 * size  # length only guessed
     tolerance = 0 if sound.format == "FLAC" else 0.1 * sound.samplerate  # codec delay
-    if 0 < declared < 2**62 and got < declared - tolerance:
+    if unread or (0 < declared < 2**62 and got < declared - tolerance):
         raise _truncated(name)
 
 
 def _truncated(name: str) -> AudioError:
     return TruncatedAudioError(
-        f"{name}: the file ends before its header says it should; "
-        "it was cut off while recording or copying. Copy it again."
+        f"{name}: the file is cut off or damaged: its header and the audio in it do not agree. "
+        "Copy it again, or convert it to WAV."
     )
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", None) or error).strip().rstrip(".").lower()
-
-
 def printable(text: object) -> str:
-    """``text`` as it can be shown anywhere, whatever bytes a file name holds."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
+    hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
+    return "".join(ascii(c)[1:-1] if category(c) in hidden else c for c in str(text))

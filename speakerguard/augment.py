@@ -17,6 +17,7 @@ import soxr
 from scipy.signal import fftconvolve
 
 from speakerguard.audio import SAMPLE_RATE, Waveform, read
+from speakerguard.errors import UsageError
 
 Generator = np.random.Generator
 LOUDEST_SNR, FAINTEST_SNR = 0.0, 18.0  # dB, range of added noise and babble
@@ -31,16 +32,28 @@ class NoiseBank:
 
     @classmethod
     def load(cls, folder: Path) -> NoiseBank:
-        """Read all audio below ``folder``; a file with ``rir`` in its path is a room response."""
+        """Read all audio below ``folder``, room responses from where the path there says ``rir``.
+
+        Noises of a second or less are left out.
+
+        Raises:
+            UsageError: no such folder, or it holds neither noise nor room response.
+        """
+        if not folder.is_dir():
+            raise UsageError(
+                f"{folder}: no such folder. Name the folder of noises, or leave it out."
+            )
         noises, rooms = [], []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             if path.suffix.lower() not in {".wav", ".flac", ".ogg", ".opus", ".mp3"}:
                 continue
             waveform = read(path)
-            if "rir" in path.as_posix().lower():
+            if "rir" in path.relative_to(folder).as_posix().lower():
                 rooms.append(waveform[: SAMPLE_RATE // 2] / np.abs(waveform).max())
             elif len(waveform) > SAMPLE_RATE:
                 noises.append((waveform * 32_767).astype(np.int16))
+        if not noises and not rooms:
+            raise UsageError(f"{folder}: holds no noise or room response in any sub-folder.")
         return cls(tuple(noises), tuple(rooms))
 
 
@@ -87,7 +100,9 @@ class Augmenter:
             return coloured_noise(count, rng)
         noise = self.bank.noises[rng.integers(len(self.bank.noises))]
         start = int(rng.integers(len(noise)))
-        return np.resize(np.roll(noise, -start)[:count], count).astype(np.float32) / 32_768
+        return np.resize(np.roll(noise, -start)[:count], count).astype(np.float32) / np.float32(
+            32_768
+        )
 
 
 def reverberate(waveform: Waveform, room: Waveform) -> Waveform:
@@ -136,7 +151,7 @@ def equalise(waveform: Waveform, rng: Generator) -> Waveform:
 
 
 def telephone(waveform: Waveform, rng: Generator) -> Waveform:
-    """A telephone line: 300 to 3,400 Hz at 8 kHz, half of the time with 8-bit mu-law."""
+    """A telephone line: about 300 to 3,400 Hz at 8 kHz, half of the time with 8-bit mu-law."""
     count = len(waveform)
     narrow = soxr.resample(waveform, SAMPLE_RATE, 8_000, "MQ")
     spectrum = np.fft.rfft(narrow)

@@ -70,7 +70,7 @@ def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
     config = encoder.config.model_dump_json()
     metadata = {"format": FORMAT, "config": config, "fingerprint": _fingerprint(config, state)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(state, part, metadata=metadata)
     part.replace(path)
     return metadata["fingerprint"]
@@ -101,12 +101,19 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
     try:
         encoder = SpeakerEncoder(ModelConfig.model_validate_json(metadata["config"]))
     except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{path}: its configuration cannot be used: {error}") from None
-    if _fingerprint(metadata["config"], state) != metadata.get("fingerprint"):
-        raise CheckpointError(f"{path}: its contents do not match its fingerprint; it is damaged.")
+        raise CheckpointError(
+            f"{path}: its configuration cannot be used: {error}. It was written by another "
+            "version of this program, or is damaged."
+        ) from None
     _require_fit(path, encoder, state)
+    found, stated = _fingerprint(metadata["config"], state), metadata.get("fingerprint")
+    if found != stated:
+        raise CheckpointError(
+            f"{path}: its fingerprint is {found}, expected {stated}; the file was changed or "
+            "damaged. Copy or download it again."
+        )
     encoder.load_state_dict(state, strict=False)
-    return encoder.eval(), metadata["fingerprint"]
+    return encoder.eval(), found
 
 
 def _state(encoder: SpeakerEncoder) -> Mapping[str, Tensor]:

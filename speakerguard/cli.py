@@ -1,13 +1,15 @@
 """The command line. Every command is a thin layer over the library; slow imports stay inside.
 
 Exit codes: 0 accept or success, 1 reject, 2 usage, 3 unusable audio, 4 no such or incompatible
-profile.
+profile; of ``doctor``, 1 where something is wrong; 70 is a bug.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speakerguard.speech import Warning
-    from speakerguard.trials import ScoreTable
+    from speakerguard.trials import ScoreTable, Trial
     from speakerguard.verifier import Verifier
 
-ACCEPT, REJECT = 0, 1
+ACCEPT, REJECT, BUG = 0, 1, 70
 
 app = typer.Typer(
     help="Speaker verification that attacks itself.",
@@ -191,17 +193,23 @@ def embed(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Embed FILES into an .npz: one float32 vector a key."""
-    import numpy as np
+    from zipfile import ZipFile
 
+    from numpy.lib.format import write_array
+
+    from speakerguard.audio import printable
     from speakerguard.evaluate import embed_files
 
     if out.suffix != ".npz":
         raise UsageError(f"{out}: the output must end in .npz.")
-    with _progress("embedding", len(files)) as progress:
-        embeddings = embed_files(_verifier(model), ((str(f), f) for f in files), None, progress)
+    named = {printable(file): file for file in files}
+    with _progress("embedding", len(named)) as progress:
+        embeddings = embed_files(_verifier(model), named.items(), None, progress)
     part = out.with_name(out.name + ".part")
-    with part.open("wb") as file:
-        np.savez(file, **{k: v for k, v in embeddings.items()})  # type: ignore[arg-type]
+    with ZipFile(part, "w") as archive:  # numpy.savez could not store a key called "file"
+        for key, embedding in embeddings.items():
+            with archive.open(f"{key}.npy", "w") as member:
+                write_array(member, embedding)
     part.replace(out)
     print(f"{len(embeddings)} embeddings in {out}")
 
@@ -217,8 +225,9 @@ def score(
     """Score a trial list; each file is embedded once."""
     from speakerguard.trials import read_trials, write_scores
 
-    table = _score(_verifier(model), trials, root, seconds)
-    write_scores(out, read_trials(trials), table.scores)
+    listed = read_trials(trials)
+    table = _score(_verifier(model), listed, root, seconds)
+    write_scores(out, listed, table.scores)
     print(f"{len(table.scores)} scores in {out}")
 
 
@@ -236,17 +245,16 @@ def evaluate(
     from speakerguard import evaluate as evaluation
     from speakerguard.metrics import det_curve
     from speakerguard.plots import plot_det, plot_scores
-    from speakerguard.trials import read_scores, replace_file
+    from speakerguard.trials import read_scores, read_trials, replace_file
 
-    if (scores is None) == (trials is None):
-        raise UsageError("evaluate needs a score file, or --trials with --root.")
-    if scores is not None:
+    if scores is not None and trials is None and seconds is None:
         table, llr, about = read_scores(scores), None, {"scores": scores.name}
+    elif scores is not None or trials is None:
+        raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
     else:
-        assert trials is not None
         verifier = _verifier(model)
-        table = _score(verifier, trials, root, seconds)
         llr = verifier.calibration.calibration.llr
+        table = _score(verifier, read_trials(trials), root, seconds)
         about = {
             "model": verifier.model,
             "fingerprint": verifier.fingerprint,
@@ -271,11 +279,11 @@ def calibrate(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
-    from speakerguard import checkpoint
-    from speakerguard import calibration
+    from speakerguard import calibration, checkpoint
+    from speakerguard.trials import read_trials
 
     verifier = _verifier(model)
-    table = _score(verifier, trials, root, None)
+    table = _score(verifier, read_trials(trials), root)
     file = calibration.calibrate(
         table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
     )
@@ -308,7 +316,7 @@ def doctor(as_json: Json = False) -> None:
         _print_json(clinic.as_dict(checks))
     else:
         print(clinic.report(checks))
-    raise typer.Exit(2 if any(check.ok is False for check in checks) else 0)
+    raise typer.Exit(clinic.exit_code(checks))
 
 
 def _verifier(model: str, store: str | None = None) -> Verifier:
@@ -317,14 +325,14 @@ def _verifier(model: str, store: str | None = None) -> Verifier:
     return Verifier(model, store)
 
 
-def _score(verifier: Verifier, trials: Path, root: Path, seconds: float | None) -> ScoreTable:
+def _score(
+    verifier: Verifier, trials: list[Trial], root: Path, seconds: float | None = None
+) -> ScoreTable:
     from speakerguard.evaluate import score_trials
-    from speakerguard.trials import read_trials
 
-    listed = read_trials(trials)
-    files = {name for trial in listed for name in (trial.enrol, trial.test)}
+    files = {name for trial in trials for name in (trial.enrol, trial.test)}
     with _progress("embedding", len(files)) as progress:
-        return score_trials(verifier, listed, root, seconds, progress)
+        return score_trials(verifier, trials, root, seconds, progress)
 
 
 class _progress:
@@ -335,7 +343,10 @@ class _progress:
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn(what), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self.task = self.bar.add_task(what, total=total)
 
     def __enter__(self) -> Any:
@@ -356,7 +367,12 @@ def _print_warnings(warnings: Sequence[Warning]) -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: errors become one line on standard error and their exit code."""
+    """Entry point: errors become one line on standard error and their exit code.
+
+    An error nobody foresaw ends in a traceback and 70, so that it is never taken for a rejection.
+    """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -364,9 +380,15 @@ def main() -> NoReturn:
     except SpeakerguardError as error:
         print(f"speakerguard: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
-    sys.exit(0)
+    except OSError as error:
+        print(
+            f"speakerguard: {error}. Check the path, its permissions and the disk.", file=sys.stderr
+        )
+        sys.exit(UsageError.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(BUG)
+    sys.exit(ACCEPT)
 
 
 if __name__ == "__main__":

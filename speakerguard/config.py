@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from speakerguard.errors import ConfigError
+from speakerguard.features import BANDS
 from speakerguard.model import ModelConfig
+from speakerguard.peers import CamPlusPlus
 
 
 class _Strict(BaseModel):
@@ -30,7 +32,7 @@ class DataConfig(_Strict):
         augment: folder of noises and room responses.
         dev: folder of the trials' recordings, and ``dev_trials`` the list, to choose weights by.
         cache: where prepared speech and teacher embeddings are kept.
-        speeds: each makes another voice of every speaker; 1 is the voice itself.
+        speeds: each makes another voice of every speaker, 0.5 to 2; 1 is the voice itself.
     """
 
     train: Path
@@ -39,7 +41,7 @@ class DataConfig(_Strict):
     dev: Path
     dev_trials: Path
     cache: Path = Path("runs/cache")
-    speeds: tuple[float, ...] = (1.0,)
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(default=(1.0,), min_length=1)
 
 
 class LossConfig(_Strict):
@@ -53,10 +55,10 @@ class LossConfig(_Strict):
     """
 
     softmax: float = Field(default=0.0, ge=0)
-    scale: float = 30.0
+    scale: float = Field(default=30.0, gt=0)
     margin: float = Field(default=0.2, ge=0, le=1)
     triplet: float = Field(default=0.0, ge=0)
-    triplet_margin: float = 0.1
+    triplet_margin: float = Field(default=0.1, ge=0)
     distil_cosine: float = Field(default=0.0, ge=0)
     distil_similarity: float = Field(default=0.0, ge=0)
 
@@ -65,21 +67,30 @@ class LossConfig(_Strict):
         """Whether any loss needs the teacher."""
         return self.distil_cosine > 0 or self.distil_similarity > 0
 
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.softmax or self.triplet or self.teacher):
+            raise ValueError("every loss has weight 0; give one a weight, such as softmax: 1")
+        return self
+
 
 class TrainConfig(_Strict):
     """One training run.
 
     Attributes:
         out: folder for weights, curves and state.
-        init: model to start from; its configuration must equal ``model``.
+        init: model to start from, a name or folder; its configuration must equal ``model``.
         steps: length of the run, for which the learning rate is planned.
         voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
         unlabelled_share: part of the batch drawn from unlabelled speech.
-        crop_seconds: shortest and longest crop; each batch has one length.
+        crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
         learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
         ema: decay of the averaged weights, which are the ones kept.
         ramp: part of the run over which augmentation and margin grow to full strength.
-        bands_masked, frames_masked: most that SpecAugment hides.
+        bands_masked, frames_masked: most that SpecAugment hides, give or take one.
+        bfloat16: compute the network in bfloat16 where that is safe.
+        threads: of each process; results repeat exactly only with the same number.
+        workers: processes that make batches; 0 makes them in the training process.
         evaluate_every: steps between evaluations on dev, and between saved states.
     """
 
@@ -99,12 +110,28 @@ class TrainConfig(_Strict):
     weight_decay: float = Field(default=0.05, ge=0)
     ema: float = Field(default=0.998, ge=0, lt=1)
     ramp: float = Field(default=0.5, gt=0, le=1)
-    bands_masked: int = 8
-    frames_masked: int = 20
+    bands_masked: int = Field(default=8, ge=0, lt=BANDS)
+    frames_masked: int = Field(default=20, ge=0)
     bfloat16: bool = True
     threads: int = Field(default=1, ge=1)
     workers: int = Field(default=1, ge=0)
     evaluate_every: int = Field(default=500, ge=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        shortest, longest = self.crop_seconds
+        if not 0.3 <= shortest <= longest:
+            raise ValueError("crop_seconds must be [shortest, longest], 0.3 s or more")
+        if self.loss.triplet and self.clips < 2:
+            raise ValueError("loss.triplet compares clips of one voice; clips must be 2 or more")
+        if self.unlabelled_share and not (self.data.unlabelled and self.loss.teacher):
+            raise ValueError("unlabelled_share needs data.unlabelled and a distillation loss")
+        if self.loss.distil_cosine and self.model.dimension != CamPlusPlus.dimension:
+            raise ValueError(
+                f"loss.distil_cosine needs embeddings of the teacher's {CamPlusPlus.dimension} "
+                f"values, the model's have {self.model.dimension}"
+            )
+        return self
 
 
 def load(path: Path) -> TrainConfig:
@@ -116,7 +143,9 @@ def load(path: Path) -> TrainConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -135,6 +164,10 @@ def _explain(path: Path, error: ValidationError) -> str:
             near = difflib.get_close_matches(str(problem["loc"][-1]), _known(problem["loc"]), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             lines.append(f"{path}: unknown key {key!r}{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: key {key!r} is missing")
+        elif problem["type"] == "value_error":
+            lines.append(f"{path}: {key and key + ': '}{problem['ctx']['error']}")
         else:
             lines.append(f"{path}: {key}: {problem['msg']}, got {problem.get('input')!r}")
     return "\n".join(lines)

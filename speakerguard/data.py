@@ -39,6 +39,7 @@ class SpeechSet:
         starts, lengths: int64 (segments,), in samples.
         speakers: speaker of each segment; None for recordings without labels.
         utterances: path of each segment's recording, relative to the corpus.
+        skipped: recordings that were left out, each with the reason.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class SpeechSet:
     lengths: npt.NDArray[np.int64]
     speakers: tuple[str | None, ...]
     utterances: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -59,7 +61,9 @@ class SpeechSet:
     def segment(self, index: int) -> npt.NDArray[np.float32]:
         """Segment ``index`` as a waveform: float32 (n,), 16 kHz."""
         start = self.starts[index]
-        return self.samples[start : start + self.lengths[index]].astype(np.float32) / 32_768
+        return self.samples[start : start + self.lengths[index]].astype(np.float32) / np.float32(
+            32_768
+        )
 
 
 def find_utterances(root: Path) -> list[Path]:
@@ -90,8 +94,8 @@ def prepare(
 ) -> SpeechSet:
     """Cut every recording below ``root`` to its speech, once; later calls read the cache.
 
-    Recordings that hold no usable speech are left out; their number and reasons are in the
-    index under ``skipped``. The cache is renewed when a file is added, removed or resized.
+    Recordings that cannot be read or hold too little speech are left out and listed under
+    ``skipped``. The cache is renewed when a file is added, removed, renamed or resized.
 
     Args:
         root: folder of ``speaker/utterance``, ``source/speaker/utterance`` or LibriSpeech's own.
@@ -99,6 +103,9 @@ def prepare(
         labelled: False where folders are not speakers.
         workers: processes to use.
         progress: called with (done, total).
+
+    Raises:
+        UsageError: no such folder, or no recording with usable speech in it.
     """
     utterances = find_utterances(root)
     sizes = [(path.as_posix(), (root / path).stat().st_size) for path in utterances]
@@ -121,23 +128,28 @@ def _build(
     rows: list[tuple[int, int, str | None, str]] = []
     skipped: list[tuple[str, str]] = []
     position = 0
-    with (folder / "speech.i16.part").open("wb") as out:
+    part = folder / f"{os.getpid()}.part"  # two runs may prepare the same speech at once
+    with part.open("wb") as out:
         for done, (path, result) in enumerate(_cut_all(root, utterances, workers), start=1):
+            name = path.as_posix()
             if isinstance(result, str):
-                skipped.append((path.as_posix(), result))
+                skipped.append((name, result))
+            elif not (pieces := _segments(result)):
+                seconds = len(result) / SAMPLE_RATE
+                skipped.append((name, f"{path.name}: only {seconds:.2f} s are left of it."))
             else:
-                speaker = speaker_of(path.as_posix()) if labelled else None
-                for piece in _segments(result):
+                speaker = speaker_of(name) if labelled else None
+                for piece in pieces:
                     out.write(piece.tobytes())
-                    rows.append((position, len(piece), speaker, path.as_posix()))
+                    rows.append((position, len(piece), speaker, name))
                     position += len(piece)
             if progress:
                 progress(done, len(utterances))
     if not rows:
+        part.unlink()
         raise UsageError(f"{root}: no recording holds usable speech; the first: {skipped[0][1]}")
-    (folder / "speech.i16.part").replace(folder / "speech.i16")
+    part.replace(folder / "speech.i16")
     index = {"root": root.name, "segments": rows, "skipped": skipped}
-    part = folder / "index.json.part"
     part.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     part.replace(folder / "index.json")
 
@@ -156,7 +168,7 @@ def _cut_all(
 def _cut(path: Path) -> npt.NDArray[np.int16] | str:
     try:
         speech = load_speech(path)
-    except AudioError as error:
+    except (AudioError, UsageError) as error:
         return str(error)
     return np.round(speech.samples * 32_767).astype(np.int16)
 
@@ -179,6 +191,7 @@ def _load(folder: Path) -> SpeechSet:
         np.array(lengths, dtype=np.int64),
         speakers,
         utterances,
+        tuple((name, reason) for name, reason in index["skipped"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 Speech comes from the first of: the folder ``SPEAKERGUARD_DATA``, the shared corpus's dev split,
 a LibriSpeech part under ``data/``, voices made offline by a synthesiser. Speakers are taken in
-turn from each source of the data; of each, the longest recordings. Scores play no part in the choice.
+turn from each source of the data; of each, the longest recordings. No score plays a part in that.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import soundfile
 
+from speakerguard.audio import printable
 from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
 from speakerguard.plots import plot_claims
-from speakerguard.trials import source_of, speaker_of
+from speakerguard.trials import replace_file, source_of, speaker_of
 from speakerguard.verifier import Verifier
 
 SPEAKERS = 8
 ENROL = 3  # recordings a speaker; the next one is the probe
 OUT = Path("out/demo")
+
+Chosen = dict[str, list[Path]]  # speakers, and their recordings relative to the data's folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Claim:
 def find_data() -> tuple[Path, str]:
     """The folder to take speech from, and a sentence about it."""
     if named := os.environ.get("SPEAKERGUARD_DATA"):
-        return Path(named), "the folder that SPEAKERGUARD_DATA names"
+        return Path(named), f"speech from {printable(named)}, the folder in SPEAKERGUARD_DATA"
     shared = Path("../shared/corpus/dev")
     if shared.is_dir():
         return shared, "real speech from ../shared/corpus/dev"
@@ -65,86 +69,97 @@ def find_data() -> tuple[Path, str]:
     return folder, "synthetic voices, made just now: no real speech was found, so expect less of it"
 
 
-def choose(root: Path) -> dict[str, list[Path]]:
+def choose(root: Path) -> Chosen:
     """Speakers and their longest recordings, longest first; sources of the data take turns."""
     recordings: dict[str, list[Path]] = defaultdict(list)
     for path in find_utterances(root):
         recordings[speaker_of(path.as_posix())].append(path)
+    fitting = sorted(speaker for speaker, paths in recordings.items() if len(paths) > ENROL)
+    if len(fitting) < 2:
+        raise UsageError(
+            f"{root}: the demo needs 2 speakers with {ENROL + 1} recordings each, in folders named "
+            f"after them. Here {len(fitting)} of {len(recordings)} speakers have so many."
+        )
     sources: dict[str, list[str]] = defaultdict(list)
-    for speaker, paths in sorted(recordings.items()):
-        if len(paths) > ENROL:
-            sources[source_of(paths[0].as_posix())].append(speaker)
+    for speaker in fitting:
+        sources[source_of(recordings[speaker][0].as_posix())].append(speaker)
     chosen: list[str] = []
     while len(chosen) < SPEAKERS and any(sources.values()):
         for waiting in sources.values():
             chosen += waiting[:2]  # two of a kind, to make each other's false claims hard
             del waiting[:2]
-    if len(chosen) < 2:
-        raise UsageError(
-            f"{root}: the demo needs two speakers with {ENROL + 1} recordings each, in folders "
-            "named after them."
-        )
-    chosen = chosen[: SPEAKERS // 2 * 2]
-    longest = {s: sorted(recordings[s], key=lambda p: -_seconds(root / p)) for s in chosen}
-    return {speaker: paths[: ENROL + 1] for speaker, paths in longest.items()}
+    return {
+        speaker: sorted(recordings[speaker], key=lambda path: -_seconds(root / path))[: ENROL + 1]
+        for speaker in chosen[:SPEAKERS]
+    }
 
 
 def _seconds(path: Path) -> float:
-    return float(soundfile.info(path).duration)
+    try:
+        return float(soundfile.info(path).duration)
+    except RuntimeError:  # not audio: only taken where there is nothing else
+        return 0.0
 
 
-def run(verifier: Verifier, root: Path, chosen: dict[str, list[Path]]) -> list[Claim]:
-    """Enrol everyone, then let everyone's probe make one true and one false claim."""
+def enrol(verifier: Verifier, root: Path, chosen: Chosen) -> list[dict[str, Any]]:
+    """Enrol everyone."""
+    enrolled = []
+    width = max(map(len, chosen))
     for speaker, paths in chosen.items():
-        enrolment = verifier.enroll(speaker, [root / p for p in paths[:ENROL]], replace=True)
+        enrolment = verifier.enroll(speaker, [root / path for path in paths[:ENROL]], replace=True)
         net = sum(enrolment.profile.net_seconds)
-        print(f"  enrolled {speaker:45} {net:5.1f} s of speech, {ENROL} recordings")
+        print(f"  enrolled {speaker:{width}}  {net:5.1f} s of speech, {ENROL} recordings")
         for warning in enrolment.warnings:
-            print(f"           warning {warning.code}: {warning.message}")
-    print("\n  claimed voice                  who really spoke               score    decision")
+            print(f"    warning {warning.code}: {warning.message}")
+        warnings = [asdict(warning) for warning in enrolment.warnings]
+        enrolled.append({"speaker": speaker, "net_seconds": net, "warnings": warnings})
+    return enrolled
+
+
+def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
+    """Let everyone's probe make one true and one false claim."""
     claims = []
+    short = _short(chosen)
+    width = max(17, *map(len, short.values()))
+    print(f"\n  {'claimed voice':{width}}  {'who really spoke':{width}}   score  decision")
     speakers = list(chosen)
     for index, speaker in enumerate(speakers):
-        probe = root / chosen[speaker][ENROL]
+        probe = chosen[speaker][ENROL]
         partner = speakers[index ^ 1] if index ^ 1 < len(speakers) else speakers[0]
         for claimed in (speaker, partner):
-            answer = verifier.verify(claimed, probe)
-            claim = Claim(
-                claimed, speaker, chosen[speaker][ENROL].as_posix(), claimed == speaker,
+            answer = verifier.verify(claimed, root / probe)
+            made = Claim(
+                claimed, speaker, probe.as_posix(), claimed == speaker,
                 answer.accepted, answer.score, answer.llr, answer.threshold,
             )  # fmt: skip
-            claims.append(claim)
-            decision = "ACCEPT" if claim.accepted else "reject"
+            claims.append(made)
             print(
-                f"  {_short(claimed):30} {_short(speaker):30} {claim.score:+.3f}   {decision}"
-                + ("" if claim.right else "   <- wrong")
+                f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {made.score:+.3f}  "
+                f"{'ACCEPT' if made.accepted else 'reject'}{'' if made.right else '   <- wrong'}"
             )
     return claims
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else "…" + name[-29:]
+def _short(names: Iterable[str]) -> dict[str, str]:
+    """Each name without the folders above the speaker's, where that leaves them distinct."""
+    short = {name: name.rpartition("/")[2] for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}
 
 
-def identify(verifier: Verifier, root: Path, chosen: dict[str, list[Path]]) -> None:
+def identify(verifier: Verifier, root: Path, chosen: Chosen) -> list[dict[str, Any]]:
     """Ask for a name: once for a voice that is enrolled, once for one that no longer is."""
+    answers = []
     speaker = next(iter(chosen))
-    probe = root / chosen[speaker][ENROL]
+    probe = chosen[speaker][ENROL]
     for state in ("enrolled", "removed"):
         if state == "removed":
             verifier.store.remove(speaker)
-        answer = verifier.identify(probe)
-        said = answer.speaker or f"nobody ({answer.reason})"
-        print(f"  {_short(speaker)}, {state}: {said}")
-
-
-def save(claims: Sequence[Claim], about: dict[str, object]) -> None:
-    """Write claims.json and claims.png."""
-    rows = [asdict(claim) for claim in claims]
-    text = json.dumps({**about, "claims": rows}, indent=2, ensure_ascii=False)
-    (OUT / "claims.json").write_text(text + "\n", encoding="utf-8")
-    scores = [(c.claimed, c.speaker, c.score) for c in claims]
-    plot_claims(scores, claims[0].threshold, OUT / "claims.png")
+        answer = verifier.identify(root / probe)
+        print(f"  {speaker}, {state}: {answer.speaker or 'nobody'}")
+        if answer.reason:
+            print(f"    {answer.reason}")
+        answers.append({"state": state, "probe": probe.as_posix(), **asdict(answer)})
+    return answers
 
 
 def main() -> None:
@@ -154,33 +169,41 @@ def main() -> None:
     root, said = find_data()
     print(f"speakerguard demo on {said}\n")
     chosen = choose(root)
-    store = OUT / "profiles.db"
     for stale in OUT.glob("profiles.db*"):
         stale.unlink()
-    verifier = Verifier(store=str(store))
-    claims = run(verifier, root, chosen)
-    threshold = claims[0].threshold
+    verifier = Verifier(store=str(OUT / "profiles.db"))
     point = verifier.calibration.point()
-    print(f"\n  threshold {threshold:+.3f} ({point.name}), model {verifier.fingerprint}")
+    enrolled = enrol(verifier, root, chosen)
+    claims = claim(verifier, root, chosen)
+    print(f"\n  threshold {point.threshold:+.3f} ({point.name}), model {verifier.fingerprint}")
     print("\n  whose voice is it?")
-    identify(verifier, root, chosen)
-    true = [claim for claim in claims if claim.true]
-    false = [claim for claim in claims if not claim.true]
+    answers = identify(verifier, root, chosen)
+    true = [made.accepted for made in claims if made.true]
+    false = [not made.accepted for made in claims if not made.true]
+    seconds = time.monotonic() - started
     print(
-        f"\n{sum(c.accepted for c in true)} of {len(true)} true claims accepted, "
-        f"{sum(not c.accepted for c in false)} of {len(false)} false claims rejected, "
-        f"in {time.monotonic() - started:.0f} s"
+        f"\n{sum(true)} of {len(true)} true claims accepted, "
+        f"{sum(false)} of {len(false)} false claims rejected, in {seconds:.0f} s"
     )
-    about = {"data": said, "model": verifier.fingerprint, "operating_point": point.name}
-    save(claims, {**about, "threshold": threshold})
-    print(f"saved: {OUT / 'claims.json'}, {OUT / 'claims.png'}, profiles in {store}")
+    record = {
+        "data": said, "model": verifier.fingerprint, "operating_point": point.name,
+        "threshold": point.threshold, "seconds": seconds, "recordings_enrolled": ENROL,
+        "true_claims": len(true), "true_claims_accepted": sum(true),
+        "false_claims": len(false), "false_claims_rejected": sum(false),
+        "enrolled": enrolled, "claims": [asdict(made) for made in claims], "identified": answers,
+    }  # fmt: skip
+    replace_file(OUT / "claims.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    scores = [(made.claimed, made.speaker, made.score) for made in claims]
+    plot_claims(scores, point.threshold, OUT / "claims.png")
+    print(f"saved: {OUT / 'claims.json'}, {OUT / 'claims.png'}, profiles in {verifier.store.path}")
     print('\nnow yours: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"')
     print("           make verify SPEAKER=alice AUDIO=probe.wav")
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         main()
     except SpeakerguardError as error:
-        print(f"speakerguard: {error}", file=sys.stderr)
+        print(f"speakerguard: {printable(error)}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def _first(speech: Speech, seconds: float | None) -> Speech:
     if seconds is None:
         return speech
     kept = speech.samples[: int(seconds * SAMPLE_RATE)]
-    return Speech(speech.name, kept, min(speech.net_seconds, seconds), speech.total_seconds)
+    return replace(speech, samples=kept, net_seconds=min(speech.net_seconds, seconds))
 
 
 def score_trials(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from speakerguard.audio import SAMPLE_RATE
+from speakerguard.errors import UsageError
 
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
@@ -47,7 +48,7 @@ class LogMelFrontEnd(nn.Module):
 
     Pre-emphasis 0.97, Hamming window of 25 ms every 10 ms without padding, power spectrum,
     64 bands from 20 to 7,600 Hz, natural logarithm. Removing the mean makes the result
-    independent of gain and of any fixed channel.
+    independent of gain and of any fixed channel, for all that is louder than the floor of 1e-8.
 
     >>> LogMelFrontEnd()(torch.zeros(2, 16_000)).shape
     torch.Size([2, 98, 64])
@@ -72,8 +73,17 @@ class LogMelFrontEnd(nn.Module):
         return (samples - WINDOW) // HOP + 1
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Args: waveform (B, samples); lengths (B,) in samples, where the batch is padded."""
-        energy = torch.matmul(_power(waveform, self.window), self.filters.T)
+        """Filterbank of a batch, 0 beyond the end of each clip.
+
+        Args:
+            waveform: (B, samples), 16 kHz, in [-1, 1], zero-padded where clips differ.
+            lengths: int64 (B,), samples of each clip; None when all fill the batch.
+
+        Raises:
+            UsageError: a clip is shorter than one window.
+        """
+        _require_length(waveform, lengths, self.min_samples)
+        energy = torch.matmul(_power(_emphasised(waveform), self.window), self.filters.T)
         bands = torch.log(energy + 1e-8)  # below 16-bit rounding noise; keeps silence finite
         if lengths is None:
             return bands - bands.mean(dim=1, keepdim=True)
@@ -90,6 +100,9 @@ class DeepSpeakerFrontEnd(nn.Module):
     ``(frame - mean) / max(deviation, 1e-12)``: no logarithm, a rectangular window, filters whose
     edges fall on whole FFT bins, and a last frame padded with zeros. Source: deep_speaker/audio.py
     of philipperemy/deep-speaker. Input (B, samples), output (B, frames, 64).
+
+    >>> DeepSpeakerFrontEnd()(torch.zeros(2, 16_000)).shape
+    torch.Size([2, 99, 64])
     """
 
     name = "deep-speaker"
@@ -106,8 +119,9 @@ class DeepSpeakerFrontEnd(nn.Module):
         bins = np.arange(FFT // 2 + 1)
         width = np.maximum(np.diff(edges), 1)
         rising = (bins - edges[:-2, None]) / width[:-1, None]
+        rising[bins >= edges[1:-1, None]] = 1  # where the low bands have no rising side
         falling = (edges[2:, None] - bins) / width[1:, None]
-        filters = np.maximum(0, np.minimum(rising, falling))
+        filters = np.minimum(rising, falling)
         filters[(bins < edges[:-2, None]) | (bins >= edges[2:, None])] = 0
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
@@ -117,12 +131,27 @@ class DeepSpeakerFrontEnd(nn.Module):
         return torch.clamp((samples - WINDOW + HOP - 1) // HOP, min=0) + 1
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Args: waveform (B, samples); lengths (B,) in samples, where the batch is padded."""
-        samples = torch.tensor(waveform.shape[1])
-        count = int(self.frames(samples))
-        waveform = nn.functional.pad(waveform, (0, (count - 1) * HOP + WINDOW - int(samples)))
+        """Filterbank of a batch, 0 beyond the end of each clip.
+
+        Args:
+            waveform: (B, samples), 16 kHz, in [-1, 1], zero-padded where clips differ.
+            lengths: int64 (B,), samples of each clip; None when all fill the batch.
+
+        Raises:
+            UsageError: a clip is empty.
+        """
+        _require_length(waveform, lengths, self.min_samples)
+        samples = waveform.shape[1]
+        emphasised = _emphasised(waveform)
+        if lengths is not None:
+            lengths = lengths.to(waveform.device)
+            emphasised = emphasised * (
+                torch.arange(samples, device=waveform.device) < lengths[:, None]
+            )
+        count = int(self.frames(torch.tensor(samples)))
+        emphasised = nn.functional.pad(emphasised, (0, (count - 1) * HOP + WINDOW - samples))
         # 1 / FFT and the floor of float64 epsilon as python_speech_features has them
-        energy = torch.matmul(_power(waveform, self.window) / FFT, self.filters.T)
+        energy = torch.matmul(_power(emphasised, self.window) / FFT, self.filters.T)
         energy = torch.clamp(energy, min=2.220446049250313e-16)
         centred = energy - energy.mean(dim=2, keepdim=True)
         deviation = energy.std(dim=2, keepdim=True, correction=0)
@@ -133,11 +162,20 @@ class DeepSpeakerFrontEnd(nn.Module):
         return bands * inside[..., None]
 
 
-def _power(waveform: Tensor, window: Tensor) -> Tensor:
-    """Power spectrum of pre-emphasised frames: (B, samples) to (B, frames, FFT // 2 + 1)."""
+def _require_length(waveform: Tensor, lengths: Tensor | None, least: int) -> None:
+    shortest = waveform.shape[1] if lengths is None else int(lengths.min())
+    if shortest < least:
+        raise UsageError(f"a clip of {shortest} samples is too short; {least} are the least.")
+
+
+def _emphasised(waveform: Tensor) -> Tensor:
     first, rest = waveform[:, :1], waveform[:, 1:] - PREEMPHASIS * waveform[:, :-1]
-    frames = torch.cat([first, rest], dim=1).unfold(1, WINDOW, HOP)
-    spectrum = torch.fft.rfft(frames * window, n=FFT)
+    return torch.cat([first, rest], dim=1)
+
+
+def _power(emphasised: Tensor, window: Tensor) -> Tensor:
+    """Power spectrum of frames: (B, samples) to (B, frames, FFT // 2 + 1)."""
+    spectrum = torch.fft.rfft(emphasised.unfold(1, WINDOW, HOP) * window, n=FFT)
     return spectrum.real.square() + spectrum.imag.square()
 
 

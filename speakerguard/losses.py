@@ -44,7 +44,6 @@ def triplet(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
     hardest = cosine.masked_fill(~different, -torch.inf).amax(dim=1, keepdim=True)
     positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     violation = nn.functional.relu(hardest - cosine + margin)[positive]
-    violation = violation[torch.isfinite(violation)]
     return violation.mean() if len(violation) else embeddings.sum() * 0
 
 

@@ -21,6 +21,7 @@ from speakerguard.features import BANDS, FRONT_ENDS
 CEILING = 20.0  # of the clipped ReLU, arXiv 1705.02304 equation 2
 STAGES = (1, 2, 4, 8)  # channels of each stage, times the width
 BLOCKS = 3  # residual blocks a stage
+DENSE = 128  # values in an embedding of EmbeddingDenseHead
 _EPS = 1e-3  # of batch normalisation, as Keras has it, so that its weights carry over
 
 
@@ -31,7 +32,7 @@ class ModelConfig(BaseModel):
         front_end: ``logmel`` or ``deep-speaker``.
         width: channels of the first stage; the paper's network has 64.
         head: ``tdnn``, ``mean`` (the paper's), ``embedding-conv`` or ``embedding-dense``.
-        embedding: values in an embedding.
+        embedding: values in an embedding; ``embedding-dense`` always has 128.
         tdnn_channels: channels of the TDNN's layers.
     """
 
@@ -42,6 +43,11 @@ class ModelConfig(BaseModel):
     head: Literal["tdnn", "mean", "embedding-conv", "embedding-dense"] = "tdnn"
     embedding: int = Field(default=192, ge=8, le=1024)
     tdnn_channels: int = Field(default=512, ge=16, le=2048)
+
+    @property
+    def dimension(self) -> int:
+        """Values in an embedding, whichever the head."""
+        return DENSE if self.head == "embedding-dense" else self.embedding
 
 
 class SpeakerEncoder(nn.Module):
@@ -59,9 +65,7 @@ class SpeakerEncoder(nn.Module):
         self.trunk = ResCNN(config.width)
         self.head = HEADS[config.head](self.trunk.channels, config)
 
-    def forward(
-        self, x: Tensor, lengths: Tensor | None = None, features: bool = False
-    ) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None, features: bool = False) -> Tensor:
         """Embed a batch.
 
         Args:
@@ -71,7 +75,10 @@ class SpeakerEncoder(nn.Module):
             features: whether ``x`` is front-end output.
 
         Returns:
-            L2-normalised embeddings, float32 (B, embedding).
+            L2-normalised embeddings, float32 (B, ``config.dimension``).
+
+        Raises:
+            UsageError: a clip is shorter than the front end's window.
         """
         if not features:
             x = self.front_end(x, lengths)
@@ -94,7 +101,9 @@ class ResCNN(nn.Module):
             inputs = width * factor
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, features: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, features: Tensor, count: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Frame-level output, and the frames of each clip in it."""
         x = features.unsqueeze(1)  # (B, 1, T, F)
         for stage in self.stages:
@@ -188,7 +197,7 @@ class TdnnHead(nn.Module):
 
 
 class TdnnLayer(nn.Module):
-    """Dilated convolution over time, batch normalisation, ReLU: (B, inputs, T) to (B, outputs, T)."""
+    """Dilated convolution over time, normalisation, ReLU: (B, inputs, T) to (B, outputs, T)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int) -> None:
         super().__init__()
@@ -248,7 +257,7 @@ class EmbeddingDenseHead(nn.Module):
         super().__init__()
         self.pooled = nn.Linear(channels, 512)
         self.layers = nn.Sequential(
-            nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128)
+            nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, DENSE)
         )
 
     def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:

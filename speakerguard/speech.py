@@ -117,12 +117,12 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
     net = 0.0
     cut_short = False
     for block in _in_frames(recording.blocks()):
+        if net >= MAX_SPEECH and len(block) >= SAMPLE_RATE:  # less is not worth stopping for
+            cut_short = True
+            break
         speech = detector.probabilities(_level(block)) >= THRESHOLD
         kept.append(block.reshape(-1, FRAME)[_widen(speech)].reshape(-1))
         net += float(speech.sum()) * FRAME / SAMPLE_RATE
-        if net >= MAX_SPEECH:
-            cut_short = True
-            break
     _require_speech(recording, net, min_seconds)
     samples = np.concatenate(kept)
     warnings = _warnings(recording, samples, cut_short)
@@ -190,8 +190,7 @@ def _warnings(recording: Recording, samples: Waveform, cut_short: bool) -> Itera
     if cut_short:
         yield Warning(
             "long-recording",
-            f"only the first {recording.seconds:.0f} s were read: they hold {MAX_SPEECH:.0f} s "
-            "of speech, which is enough.",
+            f"the part after {MAX_SPEECH:.0f} s of speech was not read; so much is enough.",
         )
 
 

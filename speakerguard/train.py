@@ -2,8 +2,9 @@
 
 A run is a folder: ``model.safetensors`` (best on dev, weights averaged over time),
 ``state.safetensors`` (everything needed to go on after a kill), ``history.jsonl``, ``curves.png``
-and TensorBoard events. Batches depend only on the seed and the step, so a resumed run sees what
-an unbroken one would have seen. Several GPUs: ``torchrun -m speakerguard.train CONFIG``.
+and TensorBoard events. Batches depend only on the seed and the step, and the state of the random
+generator is kept, so a resumed run ends where an unbroken one would have. Several GPUs:
+``torchrun --nproc-per-node 2 -m speakerguard.train CONFIG``.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -56,6 +59,9 @@ class BatchSampler(Dataset[Batch]):
         if data.unlabelled and config.unlabelled_share:
             notice = _every(report, data.unlabelled)
             self.sets.append(prepare(data.unlabelled, data.cache, False, workers, notice))
+        for speech in self.sets:
+            for name, reason in speech.skipped[:1]:
+                report(f"{len(speech.skipped)} recordings left out; the first, {name}: {reason}")
         names = sorted({speaker for speaker in self.labelled.speakers if speaker})
         self.speakers = {name: number for number, name in enumerate(names)}
         self.segments: list[list[int]] = [[] for _ in names]
@@ -88,7 +94,8 @@ class BatchSampler(Dataset[Batch]):
         if len(self.sets) > 1:
             share = config.unlabelled_share
             for _ in range(round(len(rows) * share / (1 - share))):
-                rows.append((1, int(rng.integers(len(self.sets[1]))), int(rng.integers(speeds)), -1))
+                index = int(rng.integers(len(self.sets[1])))
+                rows.append((1, index, int(rng.integers(speeds)), -1))
         waveforms = [self._clip(row, count, strength, rng) for row in rows]
         labels = torch.tensor([row[3] for row in rows])
         teacher = np.zeros((len(rows), 0), np.float32)
@@ -100,7 +107,8 @@ class BatchSampler(Dataset[Batch]):
         self, row: tuple[int, int, int, int], count: int, strength: float, rng: np.random.Generator
     ) -> Waveform:
         speed = self.config.data.speeds[row[2]]
-        clip = at_speed(_crop(self.sets[row[0]].segment(row[1]), int(count * speed) + 16, rng), speed)
+        segment = self.sets[row[0]].segment(row[1])
+        clip = at_speed(_crop(segment, int(count * speed) + 16, rng), speed)
         return self.augmenter(np.resize(clip, count), strength, rng)
 
     def _any_voice(self, count: int, rng: np.random.Generator) -> Waveform:
@@ -128,9 +136,7 @@ def _targets(
         raw.append(np.stack(layers))
     mean = raw[0].astype(np.float32).mean(axis=(0, 1))
     centred = [layer.astype(np.float32) - mean for layer in raw]
-    return [
-        (c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred
-    ]
+    return [(c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred]
 
 
 class DevSet:
@@ -166,18 +172,27 @@ class Trainer:
         self.world = int(os.environ.get("WORLD_SIZE", 1))
         cuda = torch.cuda.is_available()
         self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
+        if cuda:
+            torch.cuda.set_device(self.device)
         if self.world > 1:
-            torch.distributed.init_process_group("nccl" if cuda else "gloo")
+            # the others wait while the first prepares speech and asks the teacher
+            patience = timedelta(days=1)
+            torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=patience)
         torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
         self.config = config
         self.report: Report = report if self.rank == 0 else lambda _: None
+        self.dev = DevSet(config.data.dev, config.data.dev_trials) if self.rank == 0 else None
+        if self.rank > 0:
+            torch.distributed.barrier()
         self.batches = BatchSampler(config, self.rank, self.report)
+        if self.rank == 0 and self.world > 1:
+            torch.distributed.barrier()
+        torch.manual_seed(config.seed)  # after the teacher, which would draw from it
         self.encoder = self._encoder().to(self.device)
         self.encoder = self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = SpeakerEncoder(config.model).to(self.device).eval()
         self.average.load_state_dict(self.encoder.state_dict())
-        dimension = self.encoder(torch.zeros(2, SAMPLE_RATE, device=self.device)).shape[1]
+        dimension = config.model.dimension
         self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, config.loss.scale)
         self.softmax.to(self.device)
         learned = nn.ModuleList([self.encoder, self.softmax])
@@ -187,6 +202,7 @@ class Trainer:
         )
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
+        self.random: Tensor | None = None
         self._resume()
         self.parallel: nn.Module = self.encoder
         if self.world > 1:
@@ -206,37 +222,41 @@ class Trainer:
     def run(self) -> float:
         """Train to the last step; returns the best equal error rate on dev, in [0, 1]."""
         config = self.config
-        dev = DevSet(config.data.dev, config.data.dev_trials) if self.rank == 0 else None
         remaining = range(self.step, config.steps)
         loader = DataLoader(
             self.batches,
             batch_size=None,
-            sampler=remaining,  # type: ignore[arg-type]
+            sampler=remaining,
             num_workers=config.workers,
             prefetch_factor=8 if config.workers else None,
         )
-        started, first, sums = time.monotonic() - self.seconds, self.step, dict[str, float]()
+        batches = iter(loader)  # draws a number itself, so it comes first
+        if self.random is not None:
+            torch.set_rng_state(self.random)
+        started, first = time.monotonic() - self.seconds, self.step
         run_started = time.monotonic()
-        for batch in loader:
-            for name, value in self._learn(batch).items():
-                sums[name] = sums.get(name, 0.0) + value
+        recent: list[dict[str, float]] = []  # losses of each step since the last record
+        for batch in batches:
+            recent.append(self._learn(batch))
             self.step += 1
             if self.step % 50 == 0:
                 pace = (time.monotonic() - run_started) / (self.step - first)
                 left = pace * (config.steps - self.step) / 60
                 clips = len(batch[0]) * self.world / pace
                 self.report(
-                    f"step {self.step}/{config.steps}  loss {sums['loss'] / 50:.3f}  "
+                    f"step {self.step}/{config.steps}  loss {_means(recent)['loss']:.3f}  "
                     f"{clips:.0f} crops/s  {left:.0f} min left"
                 )
                 if self.step % config.evaluate_every and self.step != config.steps:
-                    self._record(sums)
-                    sums = {}
+                    self._record(recent)
+                    recent = []
             if self.step % config.evaluate_every == 0 or self.step == config.steps:
                 self.seconds = time.monotonic() - started
-                if dev is not None:
-                    self._evaluate(dev, sums)
-                sums = {}
+                if self.dev is not None:
+                    self._evaluate(self.dev, recent)
+                recent = []
+        if self.world > 1:
+            torch.distributed.destroy_process_group()
         return self.best
 
     def _learn(self, batch: Batch) -> dict[str, float]:
@@ -254,17 +274,31 @@ class Trainer:
             embeddings = self.parallel(features, features=True)
         parts = _losses(config.loss, embeddings, labels, teacher, self.softmax)
         total = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(total):
-            raise SpeakerguardError(
-                f"the loss became {float(total)} at step {self.step}. The last good weights are in "
-                f"{config.out}; lower learning_rate (now {config.learning_rate}) and start again."
-            )
+        self._require_finite("loss", total)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.learned.parameters(), 5.0)
+        for parameter in self.softmax.parameters():  # the encoder's are averaged by its wrapper
+            if self.world > 1 and parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.world
+        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 5.0)
+        self._require_finite("gradient", norm)
         self.optimiser.step()
         self._average()
         return {"loss": total.item(), **{name: part.item() for name, part in parts.items()}}
+
+    def _require_finite(self, what: str, value: Tensor) -> None:
+        """Stop before anything that is not a number reaches the weights."""
+        if torch.isfinite(value):
+            return
+        out, rate = self.config.out, self.config.learning_rate
+        best = out / checkpoint.MODEL_FILE
+        kept = f"The best weights so far are in {best}. " if best.exists() else ""
+        raise SpeakerguardError(
+            f"the {what} became {value.item()} at step {self.step} of {out}. {kept}Lower "
+            f"learning_rate (now {rate:g}) and train with another `out`"
+            + (f", from `init: {out}` if you like." if kept else ".")
+        )
 
     def _schedule(self) -> float:
         """Share of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
@@ -282,15 +316,13 @@ class Trainer:
                 if tensor.is_floating_point():
                     tensor.lerp_(source[name], 1 - decay)
 
-    def _record(self, sums: dict[str, float], **more: float) -> None:
-        steps = max(1, self.step % 50 or 50)
+    def _record(self, recent: list[dict[str, float]], **more: float) -> None:
         record = {"step": float(self.step), "lr": self.config.learning_rate * self._schedule()}
-        record |= {name: value / steps for name, value in sums.items()} | more
-        self.history.append(record)
+        self.history.append(record | _means(recent) | more)
 
-    def _evaluate(self, dev: DevSet, sums: dict[str, float]) -> None:
+    def _evaluate(self, dev: DevSet, recent: list[dict[str, float]]) -> None:
         rate = dev.eer(self.average)
-        self._record(sums, eer=rate, seconds=self.seconds)
+        self._record(recent, eer=rate, seconds=self.seconds)
         out = self.config.out
         if rate < self.best:
             self.best = rate
@@ -305,14 +337,16 @@ class Trainer:
         self._draw()
 
     def _draw(self) -> None:
+        # Without this mark TensorBoard imports all of TensorFlow to write its files.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
         from torch.utils.tensorboard import SummaryWriter
 
         from speakerguard.plots import plot_history
 
         plot_history(self.history, self.config.out / "curves.png")
-        with SummaryWriter(str(self.config.out), filename_suffix=f".{self.step}") as writer:  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(self.config.out), filename_suffix=f".{self.step}") as writer:
             for name, value in self.history[-1].items():
-                writer.add_scalar(name, value, self.step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, self.step)
 
     def _save_state(self) -> None:
         tensors: dict[str, Tensor] = {}
@@ -320,6 +354,7 @@ class Trainer:
             tensors |= {f"{prefix}.{n}": t for n, t in module.state_dict().items()}
         for index, slot in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{n}": torch.as_tensor(t) for n, t in slot.items()}
+        tensors["random"] = torch.get_rng_state()
         tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
         progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
         metadata = {
@@ -336,13 +371,24 @@ class Trainer:
         path = self.config.out / "state.safetensors"
         if not path.exists():
             return
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path}: not a whole safetensors file ({error}). Remove it to start over."
+            ) from None
         if metadata["config"] != self.config.model_dump_json(exclude={"threads", "workers"}):
             raise SpeakerguardError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
                 "remove that folder to start over."
+            )
+        voices = len(tensors["softmax.weight"])
+        if voices != self.batches.voices:
+            raise CheckpointError(
+                f"{path}: trained on {voices} voices, {self.config.data.train} now holds "
+                f"{self.batches.voices}. Choose another `out`, or remove that folder to start over."
             )
         for prefix, module in self._modules().items():
             size = len(prefix) + 1
@@ -359,10 +405,16 @@ class Trainer:
         progress = json.loads(metadata["progress"])
         self.step, self.best, self.seconds = (progress[n] for n in ("step", "best", "seconds"))
         self.history = json.loads(metadata["history"])
+        self.random = tensors.get("random")
         self.report(f"going on from step {self.step} of {path}")
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "average": self.average, "softmax": self.softmax}
+
+
+def _means(records: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each value over records that hold the same."""
+    return {name: sum(r[name] for r in records) / len(records) for name in records[0]}
 
 
 def _losses(
@@ -393,10 +445,10 @@ def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> No
     """SpecAugment (Park et al. 2019) in place: hide one band and one stretch of each clip."""
     _, frames, bands = features.shape
     for most, size, axis in ((config.bands_masked, bands, 2), (config.frames_masked, frames, 1)):
-        width = torch.rand(len(features)) * (int(most * strength) + 1)
-        start = torch.rand(len(features)) * (size - width.floor() + 1)
+        width = (torch.rand(len(features)) * (int(most * strength) + 1)).int()
+        start = (torch.rand(len(features)) * (size - width + 1)).int()
         index = torch.arange(size)
-        hidden = (index >= start.floor()[:, None]) & (index < (start + width).floor()[:, None])
+        hidden = (index >= start[:, None]) & (index < (start + width)[:, None])
         hidden = hidden.to(features.device)
         features.masked_fill_(hidden[:, None, :] if axis == 2 else hidden[:, :, None], 0.0)
 
@@ -422,6 +474,8 @@ def train(path: Path, report: Report = print) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m speakerguard.train CONFIG, such as configs/guard.yaml")
     try:
         train(Path(sys.argv[1]), lambda line: print(line, flush=True))
     except SpeakerguardError as error:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard import checkpoint
-from speakerguard.audio import AudioSource
+from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.calibration import CalibrationFile
 from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
 from speakerguard.speech import Speech, Warning, load_speech
@@ -122,12 +123,13 @@ class Verifier:
                     f"{self.model} has no thresholds yet: run "
                     f"`speakerguard calibrate --model {path.parent} --trials TRIALS --root DIR`."
                 )
-            self._calibration = CalibrationFile.load(path)
-            if self._calibration.model != self.fingerprint:
+            found = CalibrationFile.load(path)
+            if found.model != self.fingerprint:
                 raise CheckpointError(
-                    f"{path} belongs to weights {self._calibration.model}, these are "
-                    f"{self.fingerprint}: calibrate again."
+                    f"{path} belongs to weights {found.model}, these are {self.fingerprint}: "
+                    "calibrate again."
                 )
+            self._calibration = found
         return self._calibration
 
     def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:
@@ -141,11 +143,11 @@ class Verifier:
         """
         import torch
 
-        order = sorted(range(len(speech)), key=lambda i: len(speech[i].samples))
+        order = sorted(range(len(speech)), key=lambda i: -len(speech[i].samples))
         result: dict[int, Embedding] = {}
         while order:
-            budget = BATCH_SECONDS * 16_000 / max(1, len(speech[order[0]].samples))
-            batch = order[: max(1, min(16, int(budget)))]
+            fitting = int(BATCH_SECONDS * SAMPLE_RATE / max(1, len(speech[order[0]].samples)))
+            batch = order[: max(1, min(16, fitting))]
             order = order[len(batch) :]
             clips = [torch.from_numpy(speech[i].samples) for i in batch]
             lengths = torch.tensor([len(clip) for clip in clips])
@@ -170,7 +172,7 @@ class Verifier:
             fingerprint=self.fingerprint,
             embeddings=np.stack(self.embed_speech(speech)),
             net_seconds=tuple(clip.net_seconds for clip in speech),
-            sources=tuple(clip.name for clip in speech),
+            sources=tuple(Path(clip.name).name for clip in speech),
             created=datetime.now(UTC),
         )
         enrolment = Enrolment(profile, tuple(self._enrolment_warnings(profile, speech)))
@@ -245,12 +247,11 @@ class Verifier:
             for warning in _probe_warnings(clip):
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
         cohesion = profile.cohesion()
-        threshold = self.calibration.point("eer").threshold
-        if cohesion is not None and cohesion < threshold:
+        if cohesion is not None and cohesion < (eer := self.calibration.point("eer").threshold):
             yield Warning(
                 "disagreement",
                 f"the recordings disagree: one scores {cohesion:.3f} against the others, under the "
-                f"{threshold:.3f} at which two clips count as one speaker. Check that all are of "
+                f"{eer:.3f} at which two clips count as one speaker. Check that all are of "
                 f"{profile.name}.",
             )
 

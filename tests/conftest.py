@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -27,3 +29,48 @@ def golden(shared: Path) -> npt.NDArray[np.float64]:
     file = shared / "golden" / "asvspoof5_dev_scores.csv"
     columns: npt.NDArray[np.float64] = np.loadtxt(file, delimiter=",", skiprows=1, unpack=True)
     return columns
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Four speakers with four clips each: real ones of the shared corpus, else synthetic ones."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    vctk = Path(os.environ.get("SPEAKERGUARD_SHARED", beside)) / "corpus" / "dev" / "vctk"
+    if vctk.is_dir():
+        return {folder.name: sorted(folder.iterdir())[:4] for folder in sorted(vctk.iterdir())[:4]}
+    from speakerguard.demo_voices import synthesise
+
+    paths = synthesise(tmp_path_factory.mktemp("voices"), speakers=4, utterances=4)
+    return {folder.name: sorted(folder.iterdir()) for folder in {path.parent for path in paths}}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint's folder: a small untrained network, calibrated on made-up scores.
+
+    Its normalisation has seen noise, so that different voices get different embeddings.
+    """
+    import torch
+
+    from speakerguard import calibration, checkpoint
+    from speakerguard.model import ModelConfig, SpeakerEncoder
+    from speakerguard.trials import ScoreTable
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "guard"
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = SpeakerEncoder(ModelConfig(width=4, tdnn_channels=16)).train()
+    with torch.inference_mode():
+        for _ in range(30):
+            noise = torch.randn(8, 16_000, generator=generator) * 0.01
+            encoder(noise * (3 * torch.rand(8, 1, generator=generator)).exp())
+    fingerprint = checkpoint.save(encoder.eval(), folder / checkpoint.MODEL_FILE)
+    random = np.random.default_rng(0)
+    scores = np.concatenate([random.normal(0.95, 0.02, 200), random.normal(0.8, 0.05, 800)])
+    names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
+    labels = np.array(["target"] * 200 + ["nontarget"] * 800)
+    table = ScoreTable(labels, scores, names, names)
+    made_up = calibration.calibrate(table, fingerprint, "made up")
+    made_up.save(folder / checkpoint.CALIBRATION_FILE)
+    return folder

@@ -1,0 +1,379 @@
+"""Training runs of a few steps on voices made of buzzes, each with its own pitch and formants."""
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.signal import lfilter
+
+from speakerguard import checkpoint, data, train
+from speakerguard.audio import SAMPLE_RATE, AudioSource, read
+from speakerguard.config import TrainConfig
+from speakerguard.data import SpeechSet
+from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.speech import Speech
+from speakerguard.train import BatchSampler, DevSet, Trainer
+
+SPEAKERS, RECORDINGS = 4, 3
+
+
+def buzz(speaker: int, seed: int, seconds: float = 2.0) -> npt.NDArray[np.float64]:
+    """A voice without words: pulses at the speaker's pitch through the speaker's formants."""
+    rng = np.random.default_rng([speaker, seed])
+    pitch = 90 + 45 * speaker + 6 * rng.standard_normal(round(seconds * 4))
+    phase = np.cumsum(np.repeat(pitch, SAMPLE_RATE // 4)) / SAMPLE_RATE
+    sound = np.diff(np.floor(phase), prepend=0) + 0.02 * rng.standard_normal(len(phase))
+    for hz in (400 + 130 * speaker, 1_300 + 250 * speaker, 2_600 - 150 * speaker):
+        sound = lfilter([1], [1, -1.94 * np.cos(2 * np.pi * hz / SAMPLE_RATE), 0.94], sound)
+    return 0.5 * sound / np.abs(sound).max()
+
+
+def whole(source: AudioSource) -> Speech:
+    """In place of ``load_speech``, which hears no speech in a buzz."""
+    samples = read(source)
+    seconds = len(samples) / SAMPLE_RATE
+    return Speech(str(source), samples, seconds, seconds)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpus")
+    for speaker in range(SPEAKERS):
+        for split, count in (("train", RECORDINGS), ("dev", 2)):
+            for number in range(count):
+                path = root / split / f"s{speaker}" / f"{number}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, buzz(speaker, 10 * (split == "dev") + number), SAMPLE_RATE)
+    trials = [
+        f"{int(a == b)} s{a}/0.wav s{b}/1.wav" for a in range(SPEAKERS) for b in range(SPEAKERS)
+    ]
+    (root / "trials.txt").write_text("\n".join(trials))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _buzzes_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "load_speech", whole)
+    monkeypatch.setattr(train, "load_speech", whole)
+    monkeypatch.setattr(train, "default_workers", lambda: 1)
+    monkeypatch.setattr(Trainer, "_draw", lambda _: None)  # slow; has a test of its own
+
+
+def config(corpus: Path, out: Path, **more: Any) -> TrainConfig:
+    content: dict[str, Any] = {
+        "out": out,
+        "model": {"width": 4, "tdnn_channels": 16, "embedding": 32},
+        "data": {
+            "train": corpus / "train",
+            "dev": corpus / "dev",
+            "dev_trials": corpus / "trials.txt",
+            "cache": corpus / "cache",
+        },
+        "loss": {"softmax": 1, "scale": 10, "margin": 0},
+        "steps": 20,
+        "voices": 4,
+        "crop_seconds": [1.0, 1.2],
+        "learning_rate": 3e-3,
+        "warmup": 2,
+        "bfloat16": False,
+        "workers": 0,
+        "evaluate_every": 10,
+    }
+    for key, value in more.items():
+        content[key] = content[key] | value if isinstance(content.get(key), dict) else value
+    return TrainConfig.model_validate(content)
+
+
+def quiet(_: str) -> None:
+    """A report that nobody reads."""
+
+
+def after(step: int, act: Callable[[], None]) -> Callable[[str], None]:
+    """A report that acts when ``step`` has been evaluated and saved."""
+
+    def report(line: str) -> None:
+        if line.startswith(f"step {step}: EER"):
+            act()
+
+    return report
+
+
+def kill() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_short_run_learns(corpus: Path, tmp_path: Path) -> None:
+    run = config(corpus, tmp_path / "run", evaluate_every=8, steps=40, ramp=1)
+    lines: list[str] = []
+    trainer = Trainer(run, lines.append)
+    best = trainer.run()
+    losses = [record["loss"] for record in trainer.history]
+    assert [record["step"] for record in trainer.history] == [8, 16, 24, 32, 40]
+    assert losses[-1] < 0.8 * losses[0]
+    assert best == min(record["eer"] for record in trainer.history)
+    encoder, _ = checkpoint.load(tmp_path / "run")
+    dev = DevSet(run.data.dev, run.data.dev_trials)
+    assert dev.eer(encoder) == pytest.approx(best, abs=0.1)  # half precision moves a score or two
+    assert sum(line.startswith("step ") for line in lines) == 5
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "model.safetensors",
+        "state.safetensors",
+        "history.jsonl",
+    }
+
+
+@pytest.mark.parametrize("name", ["triplet", "distil_cosine", "distil_similarity"])
+def test_every_loss_can_learn_one_batch_by_heart(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def teach(speech: SpeechSet, *_: object) -> npt.NDArray[np.float16]:
+        rows = [np.random.default_rng(int(str(s)[1:])).normal(size=192) for s in speech.speakers]
+        return np.array(rows, np.float16)
+
+    monkeypatch.setattr(train, "teach", teach)
+    loss = {"softmax": 0, "triplet_margin": 0.3, name: 1}
+    run = config(corpus, tmp_path, loss=loss, model={"embedding": 192}, steps=40)
+    trainer = Trainer(run, quiet)
+    batch = trainer.batches[0]
+    losses = []
+    for trainer.step in range(30):
+        losses.append(trainer._learn(batch)["loss"])
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_a_killed_run_ends_where_an_unbroken_one_does(corpus: Path, tmp_path: Path) -> None:
+    Trainer(config(corpus, tmp_path / "whole"), quiet).run()
+    broken = config(corpus, tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(broken, after(10, kill)).run()
+    torch.manual_seed(99)
+    lines: list[str] = []
+    again = Trainer(broken, lines.append)
+    assert again.step == 10
+    again.run()
+    assert lines[0].startswith("going on from step 10 of ")
+    first, second = (load_file(tmp_path / n / "state.safetensors") for n in ("whole", "broken"))
+    assert first.keys() == second.keys()
+    assert sum(name.startswith("optimiser.") for name in first) > 100
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
+    prints = {checkpoint.load(tmp_path / name)[1] for name in ("whole", "broken")}
+    assert len(prints) == 1
+
+
+def test_a_finished_run_has_nothing_more_to_do(corpus: Path, tmp_path: Path) -> None:
+    run = config(corpus, tmp_path, steps=2)
+    best = Trainer(run, quiet).run()
+    before = (tmp_path / "state.safetensors").read_bytes()
+    assert Trainer(run, quiet).run() == best
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_nan_stops_the_run_and_spares_the_weights(corpus: Path, tmp_path: Path, what: str) -> None:
+    def spoil() -> None:
+        weight = trainer.encoder.trunk.stages[0].conv.weight
+        if what == "loss":
+            weight.data[0] = math.nan
+        else:
+            weight.register_hook(lambda gradient: gradient * math.nan)
+
+    trainer = Trainer(config(corpus, tmp_path), after(10, spoil))
+    with pytest.raises(SpeakerguardError) as caught:
+        trainer.run()
+    message = str(caught.value)
+    assert f"the {what} became nan at step 10 of {tmp_path}" in message
+    assert str(tmp_path / "model.safetensors") in message
+    assert "learning_rate (now 0.003)" in message
+    encoder, _ = checkpoint.load(tmp_path)
+    assert all(torch.isfinite(tensor).all() for tensor in encoder.state_dict().values())
+    state = load_file(tmp_path / "state.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    if what == "gradient":
+        assert all(torch.isfinite(p).all() for p in trainer.encoder.parameters())
+
+
+def test_nan_before_any_weights_promises_none(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(corpus, tmp_path), quiet)
+    trainer.encoder.trunk.stages[0].conv.weight.data[0] = math.nan
+    with pytest.raises(SpeakerguardError) as caught:
+        trainer.run()
+    assert "at step 0" in str(caught.value)
+    assert "best weights" not in str(caught.value)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    Trainer(config(corpus, tmp_path, steps=1), quiet).run()
+    with pytest.raises(SpeakerguardError, match="belongs to a run with another configuration"):
+        Trainer(config(corpus, tmp_path, steps=2), quiet)
+    Trainer(config(corpus, tmp_path, steps=1, threads=2, workers=1), quiet)
+
+
+def test_a_damaged_state_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run = config(corpus, tmp_path, steps=1)
+    Trainer(run, quiet).run()
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=r"state.safetensors: not a whole"):
+        Trainer(run, quiet)
+
+
+def test_other_training_speakers_are_refused(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    for speaker in range(2):
+        (folder / f"s{speaker}").mkdir(parents=True)
+        for path in (corpus / "train" / f"s{speaker}").iterdir():
+            (folder / f"s{speaker}" / path.name).write_bytes(path.read_bytes())
+    run = config(corpus, tmp_path / "run", data={"train": folder}, steps=1)
+    Trainer(run, quiet).run()
+    (folder / "s1").rename(folder / "s2")
+    Trainer(run, quiet)  # as many voices as before
+    (folder / "s3").mkdir()
+    (folder / "s2" / "0.wav").rename(folder / "s3" / "0.wav")
+    with pytest.raises(CheckpointError, match=r"trained on 2 voices, .*train now holds 3"):
+        Trainer(run, quiet)
+
+
+def test_a_run_can_start_from_another(corpus: Path, tmp_path: Path) -> None:
+    Trainer(config(corpus, tmp_path / "first", steps=3), quiet).run()
+    first, _ = checkpoint.load(tmp_path / "first")
+    init = str(tmp_path / "first")
+    second = Trainer(config(corpus, tmp_path / "second", init=init), quiet)
+    for name, tensor in checkpoint._state(first).items():
+        torch.testing.assert_close(second.encoder.state_dict()[name], tensor)
+    wider = config(corpus, tmp_path / "third", init=init, model={"width": 8})
+    with pytest.raises(CheckpointError, match=r"first: its network is .*width=4.* asks for .*=8"):
+        Trainer(wider, quiet)
+
+
+def test_curves_and_tensorboard_are_written(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.undo()
+    monkeypatch.setattr(data, "load_speech", whole)
+    monkeypatch.setattr(train, "load_speech", whole)
+    Trainer(config(corpus, tmp_path, steps=2, evaluate_every=1), quiet).run()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(corpus, tmp_path, steps=100, warmup=10), quiet)
+    rates = []
+    for trainer.step in range(101):
+        rates.append(trainer._schedule())
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1
+    assert rates[100] == pytest.approx(0.01)
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_a_batch_depends_on_seed_and_step_alone(corpus: Path, tmp_path: Path) -> None:
+    batches = BatchSampler(config(corpus, tmp_path, data={"speeds": [0.9, 1.0]}), report=quiet)
+    waveforms, labels, targets = batches[7]
+    np.random.seed(5)  # noqa: NPY002
+    for one, other in zip(batches[7], (waveforms, labels, targets), strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+    assert not torch.equal(batches[8][0][:, :1_000], waveforms[:, :1_000])
+    assert waveforms.dtype == torch.float32
+    assert 1.0 * SAMPLE_RATE <= waveforms.shape[1] <= 1.2 * SAMPLE_RATE
+    assert batches.voices == 8
+    assert sorted(labels.bincount(minlength=8).tolist()) == [0, 0, 0, 0, 2, 2, 2, 2]
+    assert targets.shape == (8, 0)
+    other_rank = BatchSampler(config(corpus, tmp_path), rank=1, report=quiet)
+    assert not torch.equal(other_rank[7][0][:, :1_000], waveforms[:, :1_000])
+
+
+def test_every_row_has_the_target_of_its_segment_and_speed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = (0.9, 1.0, 1.1)
+
+    def teach(speech: SpeechSet, speed: float, *_: object) -> npt.NDArray[np.float16]:
+        """A corner of a cube for each set, speaker and speed."""
+        rows = np.zeros((len(speech), 192), np.float16)
+        for row, speaker in zip(rows, speech.speakers, strict=True):
+            number = SPEAKERS if speaker is None else int(speaker[1:])
+            row[number * len(speeds) + speeds.index(speed)] = 1
+        return rows
+
+    monkeypatch.setattr(train, "teach", teach)
+    run = config(
+        corpus,
+        tmp_path,
+        model={"embedding": 192},
+        data={"speeds": speeds, "unlabelled": corpus / "dev"},
+        loss={"distil_cosine": 1},
+        unlabelled_share=0.5,
+    )
+    batches = BatchSampler(run, report=quiet)
+    waveforms, labels, targets = batches[3]
+    assert len(waveforms) == 16
+    assert (labels[8:] == -1).all()
+    corners = targets.argmax(dim=1)
+    assert corners[:8].tolist() == labels[:8].tolist()
+    assert (corners[8:] >= SPEAKERS * len(speeds)).all()
+    torch.testing.assert_close(targets.norm(dim=1), torch.ones(16), atol=1e-3, rtol=0)
+    losses = Trainer(run, quiet)._learn(batches[3])
+    assert losses.keys() == {"loss", "softmax", "distil_cosine"}
+    assert losses["loss"] == pytest.approx(losses["softmax"] + losses["distil_cosine"], rel=1e-5)
+
+
+def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    features = torch.ones(64, 90, 64)
+    train._mask_features(features, config(corpus, tmp_path), 1.0)
+    hidden = features == 0
+    bands, frames = hidden.all(dim=1), hidden.all(dim=2)
+    assert torch.equal(hidden, bands[:, None, :] | frames[:, :, None])
+    assert 4 <= bands.sum(dim=1).max() <= 9
+    assert 12 <= frames.sum(dim=1).max() <= 21
+    for rows in (bands, frames):
+        edges = torch.diff(rows.int(), dim=1).abs().sum(dim=1)
+        assert edges.max() <= 2  # one stretch
+
+
+def two_processes() -> None:
+    """Run by torchrun: train, then store what this rank ended with."""
+    corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
+    data.load_speech = train.load_speech = whole
+    Trainer._draw = lambda _: None
+    trainer = Trainer(config(corpus, out, steps=4, learning_rate=0.01), print)
+    trainer.run()
+    tensors = {name: p.detach().contiguous() for name, p in trainer.learned.named_parameters()}
+    save_file(tensors, out / f"rank{trainer.rank}.safetensors")
+
+
+def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(Path(__file__)), str(corpus), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert done.stdout.count("step 4: EER") == 1
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    assert any("trunk" in name for name in first)
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
+    checkpoint.load(tmp_path)
+
+
+if __name__ == "__main__":
+    two_processes()

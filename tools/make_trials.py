@@ -1,0 +1,61 @@
+"""Make a trial list from a folder of speakers: ``python tools/make_trials.py FOLDER``.
+
+Writes ``FOLDER/trials.txt`` in VoxCeleb format: up to 20 recordings of each speaker, drawn with a
+fixed seed; each is claimed by up to five others of the speaker and by ten of other speakers.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from speakerguard.data import find_utterances
+from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.trials import replace_file, speaker_of
+
+RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
+
+
+def make_trials(root: Path, seed: int = 0) -> list[str]:
+    """Lines ``1|0 enrol test``; the same folder always gives the same ones.
+
+    Raises:
+        UsageError: the folder holds fewer than two speakers with two recordings each.
+    """
+    rng = random.Random(seed)
+    speakers: dict[str, list[str]] = {}
+    for path in find_utterances(root):
+        speakers.setdefault(speaker_of(path.as_posix()), []).append(path.as_posix())
+    kept = {
+        name: rng.sample(found, min(RECORDINGS, len(found)))
+        for name, found in speakers.items()
+        if len(found) > 1
+    }
+    if len(kept) < 2:
+        raise UsageError(f"{root}: trials need two speakers with two recordings each.")
+    lines = set()
+    for name, own in kept.items():
+        others = [path for other, found in kept.items() if other != name for path in found]
+        for number, enrol in enumerate(own):
+            later = own[number + 1 :]
+            for test in rng.sample(later, min(TARGETS, len(later))):
+                lines.add(f"1 {enrol} {test}")
+            for test in rng.sample(others, min(NONTARGETS, len(others))):
+                lines.add(f"0 {enrol} {test}")
+    return sorted(lines, reverse=True)
+
+
+def main() -> None:
+    """Write the list and say how long it is."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tools/make_trials.py FOLDER")
+    root = Path(sys.argv[1])
+    try:
+        lines = make_trials(root)
+    except SpeakerguardError as error:
+        sys.exit(str(error))
+    replace_file(root / "trials.txt", "\n".join(lines) + "\n")
+    print(f"{root / 'trials.txt'}: {len(lines)} trials")
+
+
+if __name__ == "__main__":
+    main()
