@@ -360,7 +360,6 @@ def test_any_name_works_in_the_c_locale(tiny_model: Path, speech: Clips, tmp_pat
     assert "صوت.opus" in shown
     assert "声音 🎤.opus" in shown
     assert r"bad\udcff\udcfe.opus" in shown
-    assert call(b"verify", "أليس 🎤".encode(), names[2]).returncode == 0
     (tmp_path / os.fsdecode(b"junk\xff.wav")).write_bytes(b"junk")
     refused = call(b"verify", "أليس 🎤".encode(), b"junk\xff.wav")
     assert refused.returncode == 3

@@ -14,7 +14,7 @@ from speakerguard.trials import ScoreTable, read_trials, source_of
 from speakerguard.verifier import Verifier
 
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints" / "guard"
-FILES = 20  # of each source, evenly spread over those in the list
+FILES = 12  # of each source, evenly spread over those in the list
 
 
 @pytest.fixture(scope="module")
