@@ -287,7 +287,8 @@ def calibrate(
     file = calibration.calibrate(
         table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
     )
-    path = checkpoint.resolve(model) / checkpoint.CALIBRATION_FILE
+    path = verifier.embedder.folder / checkpoint.CALIBRATION_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     file.save(path)
     print(f"{path}:")
     for point in file.points.values():

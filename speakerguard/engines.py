@@ -28,6 +28,7 @@ class Embedder(Protocol):
 
     Attributes:
         name: as given to ``--model``.
+        folder: where its thresholds lie.
         fingerprint: differs wherever embeddings could differ.
         sample_rate: Hz, of the waveforms it takes.
         dimension: values in an embedding.
@@ -35,6 +36,7 @@ class Embedder(Protocol):
     """
 
     name: str
+    folder: Path
     fingerprint: str
     sample_rate: int
     dimension: int
@@ -53,7 +55,7 @@ class TorchEmbedder:
     sample_rate = SAMPLE_RATE
 
     def __init__(self, folder: Path) -> None:
-        self.name = folder.name
+        self.name, self.folder = folder.name, folder
         self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
         self.dimension = self.encoder.config.dimension
         self.min_samples = self.encoder.front_end.min_samples
@@ -62,12 +64,12 @@ class TorchEmbedder:
         """See :meth:`Embedder.embed`."""
         import torch
 
-        order = sorted(range(len(waveforms)), key=lambda i: len(waveforms[i]))
+        order = sorted(range(len(waveforms)), key=lambda i: -len(waveforms[i]))
         result: dict[int, Embedding] = {}
         while order:
-            longest = len(waveforms[order[min(15, len(order) - 1)]])
-            count = int(BATCH_SECONDS * SAMPLE_RATE / max(1, longest))
-            batch, order = order[: max(1, min(16, count))], order[max(1, min(16, count)) :]
+            fitting = int(BATCH_SECONDS * SAMPLE_RATE / max(1, len(waveforms[order[0]])))
+            batch = order[: max(1, min(16, fitting))]
+            order = order[len(batch) :]
             clips = [torch.from_numpy(waveforms[i]) for i in batch]
             lengths = torch.tensor([len(clip) for clip in clips])
             padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)

@@ -19,7 +19,8 @@ from speakerguard.speech import Speech, load_speech
 from speakerguard.trials import ScoreTable, Trial, check_files, source_of, speaker_of
 
 if TYPE_CHECKING:
-    from speakerguard.verifier import Embedding, Verifier
+    from speakerguard.engines import Embedding
+    from speakerguard.verifier import Verifier
 
 CHUNK = 64  # recordings read before they are embedded together
 

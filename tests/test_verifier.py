@@ -81,13 +81,13 @@ def test_batches_are_bounded_by_their_longest_clip(
     short = replace(clip, samples=np.resize(clip.samples, 16_000))
     long = replace(clip, samples=np.resize(clip.samples, 50 * 16_000))
     sizes: list[int] = []
-    whole = guard.encoder.forward
+    whole = guard.embedder.encoder.forward
 
     def spy(padded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         sizes.append(padded.numel())
         return whole(padded, lengths)
 
-    monkeypatch.setattr(guard.encoder, "forward", spy)
+    monkeypatch.setattr(guard.embedder.encoder, "forward", spy)
     assert len(guard.embed_speech([short, long] * 3)) == 6
     assert max(sizes) <= 60 * 16_000
 
@@ -167,9 +167,9 @@ def test_profiles_of_other_weights_are_refused(
     clip = next(iter(speech.values()))[0]
     guard.enroll("alice", [clip])
     with torch.no_grad():
-        next(guard.encoder.parameters()).mul_(1.1)
+        next(guard.embedder.encoder.parameters()).mul_(1.1)
     folder = tmp_path / "other"
-    checkpoint.save(guard.encoder, folder / checkpoint.MODEL_FILE)
+    checkpoint.save(guard.embedder.encoder, folder / checkpoint.MODEL_FILE)
     shutil.copy(tiny_model / checkpoint.CALIBRATION_FILE, folder)
     other = Verifier(folder, guard.store)
     assert other.fingerprint != guard.fingerprint
