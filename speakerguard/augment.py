@@ -20,7 +20,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.errors import UsageError
 
 Generator = np.random.Generator
-LOUDEST_SNR, FAINTEST_SNR = 0.0, 18.0  # dB, range of added noise and babble
+LOUDEST_SNR, FAINTEST_SNR = 2.0, 20.0  # dB, range of added noise and babble
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Augmenter:
 
     def _noise(self, count: int, rng: Generator) -> Waveform:
         if not self.bank.noises or rng.random() < 0.45:
-            voices = [_level(self.voice(count, rng)) for _ in range(rng.integers(1, 7))]
+            voices = [_level(self.voice(count, rng)) for _ in range(rng.integers(3, 8))]
             return np.sum(voices, axis=0, dtype=np.float32)
         if rng.random() < 0.1:
             return coloured_noise(count, rng)
@@ -173,11 +173,14 @@ def compress(waveform: Waveform, rng: Generator) -> Waveform:
     container, codec = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"))[int(rng.integers(2))]
     level = float(rng.uniform(0.6, 1.0))
     peak = max(float(np.abs(waveform).max()), 1e-6)
-    soundfile.write(
-        buffer, waveform / peak, SAMPLE_RATE, codec, format=container, compression_level=level
-    )
-    buffer.seek(0)
-    decoded, _ = soundfile.read(buffer, dtype="float32")
+    try:
+        soundfile.write(
+            buffer, waveform / peak, SAMPLE_RATE, codec, format=container, compression_level=level
+        )
+        buffer.seek(0)
+        decoded, _ = soundfile.read(buffer, dtype="float32")
+    except soundfile.LibsndfileError:  # rare: the encoder gives up on a clip
+        return waveform
     return np.resize(decoded, len(waveform)) * np.float32(peak)
 
 

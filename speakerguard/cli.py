@@ -308,6 +308,14 @@ def train(config: Annotated[Path, typer.Option(help="A file such as configs/guar
 
 
 @app.command()
+def convert(source: Path, out: Path) -> None:
+    """Turn a Deep Speaker checkpoint (.h5) into a model's folder, or such a folder into .h5."""
+    from speakerguard.convert import convert as run
+
+    print(run(source, out))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this installation, with advice for each thing wrong."""
     from speakerguard import doctor as clinic

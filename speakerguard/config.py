@@ -86,8 +86,9 @@ class TrainConfig(_Strict):
         crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
         learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
         ema: decay of the averaged weights, which are the ones kept.
-        ramp: part of the run over which augmentation and margin grow to full strength.
-        bands_masked, frames_masked: most that SpecAugment hides, give or take one.
+        ramp: part of the run over which augmentation and margin grow to what is asked for.
+        augmentation: how often distortions happen after the ramp, in [0, 1].
+        bands_masked, frames_masked: most that SpecAugment hides.
         bfloat16: compute the network in bfloat16 where that is safe.
         threads: of each process; results repeat exactly only with the same number.
         workers: processes that make batches; 0 makes them in the training process.
@@ -110,6 +111,7 @@ class TrainConfig(_Strict):
     weight_decay: float = Field(default=0.05, ge=0)
     ema: float = Field(default=0.998, ge=0, lt=1)
     ramp: float = Field(default=0.5, gt=0, le=1)
+    augmentation: float = Field(default=1.0, ge=0, le=1)
     bands_masked: int = Field(default=8, ge=0, lt=BANDS)
     frames_masked: int = Field(default=20, ge=0)
     bfloat16: bool = True

@@ -10,10 +10,16 @@ sees zeros beyond each clip's end, just as it does when the clip comes alone.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from torch import Tensor, nn
 
 from speakerguard.features import BANDS, FRONT_ENDS
@@ -22,6 +28,7 @@ CEILING = 20.0  # of the clipped ReLU, arXiv 1705.02304 equation 2
 STAGES = (1, 2, 4, 8)  # channels of each stage, times the width
 BLOCKS = 3  # residual blocks a stage
 DENSE = 128  # values in an embedding of EmbeddingDenseHead
+LEAST_VARIANCE = 1e-5  # of a channel over time, in TdnnHead
 _EPS = 1e-3  # of batch normalisation, as Keras has it, so that its weights carry over
 
 
@@ -34,6 +41,8 @@ class ModelConfig(BaseModel):
         head: ``tdnn``, ``mean`` (the paper's), ``embedding-conv`` or ``embedding-dense``.
         embedding: values in an embedding; ``embedding-dense`` always has 128.
         tdnn_channels: channels of the TDNN's layers.
+        activate_branch: whether each residual branch passes the clipped ReLU before its shortcut
+            is added, as in conv_models.py of philipperemy/deep-speaker; its weights need it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +52,15 @@ class ModelConfig(BaseModel):
     head: Literal["tdnn", "mean", "embedding-conv", "embedding-dense"] = "tdnn"
     embedding: int = Field(default=192, ge=8, le=1024)
     tdnn_channels: int = Field(default=512, ge=16, le=2048)
+    activate_branch: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``activate_branch`` out where it is off: older files stay equal to the byte."""
+        written: dict[str, Any] = write(self)
+        if not self.activate_branch:
+            written.pop("activate_branch", None)
+        return written
 
     @property
     def dimension(self) -> int:
@@ -62,7 +80,7 @@ class SpeakerEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.front_end = FRONT_ENDS[config.front_end]()
-        self.trunk = ResCNN(config.width)
+        self.trunk = ResCNN(config.width, config.activate_branch)
         self.head = HEADS[config.head](self.trunk.channels, config)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, features: bool = False) -> Tensor:
@@ -91,13 +109,13 @@ class SpeakerEncoder(nn.Module):
 class ResCNN(nn.Module):
     """Deep Speaker's residual CNN: (B, frames, 64) to (B, 32 * width, ceil(frames / 16))."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activate_branch: bool = False) -> None:
         super().__init__()
         self.channels = width * STAGES[-1] * BANDS // 2 ** len(STAGES)
         stages: list[nn.Module] = []
         inputs = 1
         for factor in STAGES:
-            stages.append(Stage(inputs, width * factor))
+            stages.append(Stage(inputs, width * factor, activate_branch))
             inputs = width * factor
         self.stages = nn.ModuleList(stages)
 
@@ -116,11 +134,11 @@ class ResCNN(nn.Module):
 class Stage(nn.Module):
     """A 5x5 convolution that halves time and bands, then residual blocks."""
 
-    def __init__(self, inputs: int, channels: int) -> None:
+    def __init__(self, inputs: int, channels: int, activate_branch: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, channels, 5, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(channels, eps=_EPS)
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(BLOCKS))
+        self.blocks = nn.ModuleList(ResidualBlock(channels, activate_branch) for _ in range(BLOCKS))
 
     def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
         # One before and enough behind: TensorFlow's "same" for even sizes, and for any size an
@@ -134,19 +152,28 @@ class Stage(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; starts as the identity."""
+    """Two 3x3 convolutions around a shortcut; starts as the identity.
 
-    def __init__(self, channels: int) -> None:
+    With ``activate_branch`` it does not: a gain of zero before the clipped ReLU would stop every
+    gradient, and the branch would never learn.
+    """
+
+    def __init__(self, channels: int, activate_branch: bool = False) -> None:
         super().__init__()
+        self.activate_branch = activate_branch
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels, eps=_EPS)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels, eps=_EPS)
-        nn.init.zeros_(self.norm2.weight)
+        if not activate_branch:
+            nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         y = _masked(clipped_relu(self.norm1(self.conv1(x))), mask)
-        return _masked(clipped_relu(x + self.norm2(self.conv2(y))), mask)
+        y = self.norm2(self.conv2(y))
+        if self.activate_branch:
+            y = clipped_relu(y)
+        return _masked(clipped_relu(x + y), mask)
 
 
 def clipped_relu(x: Tensor) -> Tensor:
@@ -191,7 +218,7 @@ class TdnnHead(nn.Module):
         x = x.float()
         mean = (weight * x).sum(dim=2)
         variance = (weight * x.square()).sum(dim=2) - mean.square()
-        deviation = variance.clamp(min=1e-5).sqrt()  # a constant channel has no gradient here
+        deviation = variance.clamp(min=LEAST_VARIANCE).sqrt()  # a constant channel has no slope
         output: Tensor = self.affine(self.norm(torch.cat([mean, deviation], dim=1)))
         return output
 

@@ -15,8 +15,9 @@ from speakerguard.audio import AudioSource
 from speakerguard.calibration import CalibrationFile
 from speakerguard.engines import Embedding
 from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
+from speakerguard.profile import Profile
 from speakerguard.speech import Speech, Warning, load_speech
-from speakerguard.store import Profile, ProfileStore
+from speakerguard.store import ProfileStore
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 MARGIN = 0.05  # cosine by which the best profile must lead the next to be named

@@ -25,12 +25,14 @@ from speakerguard.errors import (
     StoreError,
     UsageError,
 )
-from speakerguard.store import TABLES, Profile, ProfileStore, compatible
+from speakerguard.profile import Profile, compatible
+from speakerguard.store import TABLES, ProfileStore
 
 ENROL = """
 import sys
 import numpy as np
-from speakerguard.store import Profile, ProfileStore
+from speakerguard.profile import Profile
+from speakerguard.store import ProfileStore
 path, who, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,0 +1,109 @@
+"""One enrolled voice: every utterance's embedding, and the fingerprint of what made them."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerguard.errors import IncompatibleProfileError, UsageError
+
+MAX_NAME = 200  # characters
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """One enrolled voice.
+
+    Attributes:
+        name: NFC, stripped, 1 to 200 characters of any script.
+        fingerprint: of the model that made the embeddings.
+        embeddings: float32 (utterances, dimension), each row of length 1.
+        net_seconds: seconds of speech in each utterance.
+        sources: base name of each utterance's file.
+        created: when, in UTC.
+
+    Raises:
+        UsageError: the name is unfit, or the parts do not fit one another.
+
+    >>> voice = Profile("Zoë", "c0ffee", np.eye(2, 4), (2.5, 3.0), ("a.wav", "b.wav"))
+    >>> voice.centroid.shape, voice.cohesion()
+    ((4,), 0.0)
+    """
+
+    name: str
+    fingerprint: str
+    embeddings: npt.NDArray[np.float32]
+    net_seconds: tuple[float, ...]
+    sources: tuple[str, ...]
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        embeddings = np.array(self.embeddings, dtype=np.float32, order="C")
+        embeddings.setflags(write=False)
+        sources = (source.encode("utf-8", "backslashreplace").decode() for source in self.sources)
+        object.__setattr__(self, "name", clean_name(self.name))
+        object.__setattr__(self, "embeddings", embeddings)
+        object.__setattr__(self, "net_seconds", tuple(map(float, self.net_seconds)))
+        object.__setattr__(self, "sources", tuple(sources))
+        object.__setattr__(self, "created", self.created.astimezone(UTC))
+        if embeddings.ndim != 2 or 0 in embeddings.shape:
+            problem = f"embeddings of shape {embeddings.shape}, not (utterances, dimension)"
+        elif not len(embeddings) == len(self.net_seconds) == len(self.sources):
+            problem = "a different number of embeddings, durations and sources"
+        elif not np.allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=0, atol=1e-3):
+            problem = "an embedding whose length is not 1"
+        else:
+            return
+        raise UsageError(f"profile “{self.name}” has {problem}: enrol it again.")
+
+    @property
+    def centroid(self) -> npt.NDArray[np.float32]:
+        """Mean of the embeddings, scaled to length 1: float32 (dimension,)."""
+        return _unit(self.embeddings.mean(axis=0))
+
+    def cohesion(self) -> float | None:
+        """Smallest cosine between an utterance and the mean of the others; None for one alone."""
+        if len(self.embeddings) < 2:
+            return None
+        others = self.embeddings.sum(axis=0) - self.embeddings
+        return float(min(e @ _unit(o) for e, o in zip(self.embeddings, others, strict=True)))
+
+
+def compatible(profile: Profile, fingerprint: str) -> Profile:
+    """``profile`` itself, if the model of this ``fingerprint`` made it.
+
+    Raises:
+        IncompatibleProfileError: other weights made it; cosines with it mean nothing.
+    """
+    if profile.fingerprint == fingerprint:
+        return profile
+    raise IncompatibleProfileError(
+        f"“{profile.name}” was enrolled with model {profile.fingerprint}; the current model is "
+        f"{fingerprint}: enrol again, or use --model to name the model of the profile."
+    )
+
+
+def clean_name(name: str) -> str:
+    """``name`` in NFC and stripped, the form in which names are kept and compared.
+
+    Raises:
+        UsageError: it is empty, too long, or holds characters that cannot be shown on a line.
+
+    >>> clean_name(" Zoe\\u0308 ")
+    'Zoë'
+    """
+    clean = unicodedata.normalize("NFC", name).strip()
+    if not 1 <= len(clean) <= MAX_NAME:
+        raise UsageError(f"a name has 1 to {MAX_NAME} characters, not {len(clean)}: choose one.")
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in clean):
+        raise UsageError(f"the name {clean!a} holds control or undecodable characters: omit them.")
+    return clean
+
+
+def _unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    length = np.linalg.norm(vector)
+    return (vector / length if length > 0 else vector).astype(np.float32)
