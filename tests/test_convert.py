@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_provenance_is_stated(
     write_as_keras_2(path, weights_of(encoder))
     assert "is NOT the public ResCNN_triplet" in provenance(path)
     renamed = path.rename(tmp_path / "mine.h5")
-    own = convert.hashlib.sha256(renamed.read_bytes()).hexdigest()
+    own = hashlib.sha256(renamed.read_bytes()).hexdigest()
     assert provenance(renamed).startswith("is neither of the public checkpoints")
     assert own in provenance(renamed)
     known = convert.Published("known.h5", renamed.stat().st_size, own)

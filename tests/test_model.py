@@ -174,3 +174,21 @@ def test_gradient_reaches_the_waveform_and_is_the_slope(front_end: FrontEnd) -> 
     (reached,) = torch.autograd.grad(encoder(waveform[None])[0, 0], waveform)
     assert torch.isfinite(reached).all()
     assert reached.any()
+
+
+def test_an_activated_branch_learns_from_the_start_and_only_raises() -> None:
+    torch.manual_seed(0)
+    block = Stage(1, 4, activate_branch=True).blocks[0]
+    x = torch.rand(2, 4, 6, 8)
+    output = block(x, None)
+    assert (output >= x).all()
+    output.sum().backward()
+    assert block.get_parameter("conv1.weight").grad.any()  # type: ignore[union-attr]
+
+
+def test_configurations_from_before_the_branch_was_a_choice_stay_as_they_were() -> None:
+    written = ModelConfig().model_dump_json()
+    assert "activate_branch" not in written
+    assert not ModelConfig.model_validate_json(written).activate_branch
+    activated = ModelConfig(activate_branch=True)
+    assert ModelConfig.model_validate_json(activated.model_dump_json()) == activated
