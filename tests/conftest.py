@@ -1,11 +1,16 @@
 """What several test files share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+if TYPE_CHECKING:
+    from speakerguard.peers import CamPlusPlus
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
 
@@ -74,3 +79,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made_up = calibration.calibrate(table, fingerprint, "made up")
     made_up.save(folder / checkpoint.CALIBRATION_FILE)
     return folder
+
+
+@pytest.fixture(scope="session")
+def campplus() -> "CamPlusPlus":
+    """The teacher, where its weights lie in the cache already; tests never download them."""
+    from speakerguard.peers import CAMPPLUS, CamPlusPlus
+
+    if not CAMPPLUS.present():
+        pytest.skip(f"{CAMPPLUS.requirement} is not in the cache; using this peer fetches it")
+    return CamPlusPlus()
+
+
+@pytest.fixture(scope="session")
+def sound() -> Callable[..., npt.NDArray[np.float32]]:
+    """Makes a buzz in noise, float32 (samples,), from a length and a seed."""
+
+    def make(samples: int, seed: int = 0) -> npt.NDArray[np.float32]:
+        rng = np.random.default_rng(seed)
+        time = np.arange(samples) / 16_000
+        buzz = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 40))
+        return (0.1 * buzz + 0.02 * rng.standard_normal(samples)).astype(np.float32)
+
+    return make

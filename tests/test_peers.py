@@ -1,6 +1,7 @@
 """Peers are never downloaded by tests: these run where the weights lie in the cache already."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from speakerguard.errors import CheckpointError
 from speakerguard.peers import CAMPPLUS, PEERS, CamPlusPlus, PeerEmbedder
 
+Sound = Callable[..., npt.NDArray[np.float32]]
+
 
 @pytest.fixture(scope="module", params=sorted(PEERS))
 def peer(request: pytest.FixtureRequest) -> PeerEmbedder:
@@ -19,20 +22,6 @@ def peer(request: pytest.FixtureRequest) -> PeerEmbedder:
     if not wheel.present():
         pytest.skip(f"{wheel.requirement} is not in the cache; using this peer fetches it")
     return PeerEmbedder(request.param)
-
-
-@pytest.fixture(scope="module")
-def campplus() -> CamPlusPlus:
-    if not CAMPPLUS.present():
-        pytest.skip(f"{CAMPPLUS.requirement} is not in the cache; using this peer fetches it")
-    return CamPlusPlus()
-
-
-def sound(samples: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    rng = np.random.default_rng(seed)
-    time = np.arange(samples) / 16_000
-    buzz = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 40))
-    return (0.1 * buzz + 0.02 * rng.standard_normal(samples)).astype(np.float32)
 
 
 def kaldi_fbank(waveform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -61,7 +50,7 @@ def kaldi_fbank(waveform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.array(rows)
 
 
-def test_front_end_is_kaldis(campplus: CamPlusPlus) -> None:
+def test_front_end_is_kaldis(campplus: CamPlusPlus, sound: Sound) -> None:
     waveform = sound(2_000)
     expected = kaldi_fbank(waveform.astype(np.float64))
     expected -= expected.mean(axis=0)

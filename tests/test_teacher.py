@@ -1,5 +1,6 @@
 """The teacher's tests never download: they run where its weights lie in the cache already."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +10,14 @@ import torch
 
 from speakerguard import teacher
 from speakerguard.data import SpeechSet
-from speakerguard.peers import CAMPPLUS, CamPlusPlus
+from speakerguard.peers import CamPlusPlus
 from speakerguard.teacher import at_speed, teach
 
-
-@pytest.fixture(scope="module")
-def campplus() -> CamPlusPlus:
-    if not CAMPPLUS.present():
-        pytest.skip(f"{CAMPPLUS.requirement} is not in the cache; using this peer fetches it")
-    return CamPlusPlus()
-
-
-def sound(samples: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    rng = np.random.default_rng(seed)
-    time = np.arange(samples) / 16_000
-    buzz = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in range(1, 40))
-    return (0.1 * buzz + 0.02 * rng.standard_normal(samples)).astype(np.float32)
+Sound = Callable[..., npt.NDArray[np.float32]]
 
 
 def test_each_segment_gets_its_own_embedding_once(
-    campplus: CamPlusPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    campplus: CamPlusPlus, sound: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = np.array([30_000, 14_000, 22_000])
     clips = [sound(int(n), seed) for seed, n in enumerate(lengths)]
