@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -328,6 +329,15 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(clinic.exit_code(checks))
 
 
+def _plug_in() -> None:
+    """Add the commands that installed packages offer as entry points ``speakerguard.commands``."""
+    for entry in entry_points(group="speakerguard.commands"):
+        try:
+            app.command(entry.name)(entry.load())
+        except Exception as error:  # whatever another package does wrong, the rest must run
+            print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
+
+
 def _verifier(model: str, store: str | None = None) -> Verifier:
     from speakerguard.verifier import Verifier
 
@@ -384,6 +394,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _plug_in()
     try:
         app()
     except SpeakerguardError as error:
