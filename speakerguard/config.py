@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,8 @@ from speakerguard.errors import ConfigError
 from speakerguard.features import BANDS
 from speakerguard.model import ModelConfig
 from speakerguard.peers import CamPlusPlus
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -137,7 +139,12 @@ class TrainConfig(_Strict):
 
 
 def load(path: Path) -> TrainConfig:
-    """Read a training configuration.
+    """Read the training configuration of a guard. Raises what :func:`load_as` does."""
+    return load_as(path, TrainConfig)
+
+
+def load_as(path: Path, schema: type[Schema]) -> Schema:
+    """Read a configuration file that follows ``schema``.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
@@ -153,17 +160,19 @@ def load(path: Path) -> TrainConfig:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
     try:
-        return TrainConfig.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(_explain(path, error)) from None
+        raise ConfigError(_explain(path, schema, error)) from None
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path, schema: type[BaseModel], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _known(problem["loc"]), 1)
+            near = difflib.get_close_matches(
+                str(problem["loc"][-1]), _known(schema, problem["loc"]), 1
+            )
             hint = f"; did you mean {near[0]!r}?" if near else ""
             lines.append(f"{path}: unknown key {key!r}{hint}")
         elif problem["type"] == "missing":
@@ -175,9 +184,9 @@ def _explain(path: Path, error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def _known(location: tuple[int | str, ...]) -> list[str]:
+def _known(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Keys allowed where ``location`` ends."""
-    model: Any = TrainConfig
+    model: Any = schema
     for part in location[:-1]:
         model = model.model_fields[str(part)].annotation
     return list(model.model_fields)
