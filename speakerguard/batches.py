@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from speakerguard.audio import SAMPLE_RATE, Waveform
@@ -52,6 +52,14 @@ class BatchSampler(Dataset[Batch]):
     def voices(self) -> int:
         """Number of classes: speakers times speeds."""
         return len(self.speakers) * len(self.config.data.speeds)
+
+    def prototypes(self) -> Tensor | None:
+        """The teacher's mean view of each voice, unit vectors (voices, D); None without one."""
+        if self.targets is None:
+            return None
+        speeds = range(len(self.config.data.speeds))
+        means = [self.targets[0][v, i].mean(axis=0) for i in self.segments for v in speeds]
+        return nn.functional.normalize(torch.from_numpy(np.stack(means)).float(), dim=1)
 
     def __len__(self) -> int:
         return self.config.steps

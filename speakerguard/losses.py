@@ -12,11 +12,17 @@ class MarginSoftmax(nn.Module):
     The margin is set from outside, so that it can grow during training.
     """
 
-    def __init__(self, embedding: int, classes: int, scale: float) -> None:
+    def __init__(
+        self, embedding: int, classes: int, scale: float, prototypes: Tensor | None = None
+    ) -> None:
+        """Start from ``prototypes``, unit vectors (classes, embedding), or at random."""
         super().__init__()
         self.scale = scale
         self.margin = 0.0
-        self.weight = nn.Parameter(torch.randn(classes, embedding) * 0.1)
+        start = torch.randn(classes, embedding)
+        if prototypes is not None:  # as long as a random row
+            start = prototypes * embedding**0.5
+        self.weight = nn.Parameter(start * 0.1)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the rows whose label is known; 0 if there are none."""

@@ -90,8 +90,11 @@ class Trainer:
         self.encoder = self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = SpeakerEncoder(config.model).to(self.device).eval()
         self.average.load_state_dict(self.encoder.state_dict())
-        dimension = config.model.dimension
-        self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, config.loss.scale)
+        dimension, scale = config.model.dimension, config.loss.scale
+        # With a teacher to follow, the classes are known from the start; a model that was
+        # trained before would unlearn much while random ones found their places.
+        prototypes = self.batches.prototypes() if config.loss.distil_cosine else None
+        self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, scale, prototypes)
         self.softmax.to(self.device)
         learned = nn.ModuleList([self.encoder, self.softmax])
         self.learned: nn.Module = learned
