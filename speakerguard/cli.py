@@ -239,6 +239,9 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Folder of the list's paths.")] = Path(),
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
     seconds: Seconds = None,
+    babble: Annotated[
+        float | None, typer.Option(help="Put four other talkers so many dB below each probe.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     model: Model = DEFAULT_MODEL,
 ) -> None:
@@ -248,18 +251,19 @@ def evaluate(
     from speakerguard.plots import plot_det, plot_scores
     from speakerguard.trials import read_scores, read_trials, replace_file
 
-    if scores is not None and trials is None and seconds is None:
+    if scores is not None and trials is None and seconds is None and babble is None:
         table, llr, about = read_scores(scores), None, {"scores": scores.name}
     elif scores is not None or trials is None:
         raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
     else:
         verifier = _verifier(model)
         llr = verifier.calibration.calibration.llr
-        table = _score(verifier, read_trials(trials), root, seconds)
+        table = _score(verifier, read_trials(trials), root, seconds, babble)
         about = {
             "model": verifier.model,
             "fingerprint": verifier.fingerprint,
             "trials": trials.name,
+            "babble_db": babble,
         }
     results = evaluation.evaluate(table, llr, bootstrap)
     print(evaluation.as_table(results))
@@ -345,13 +349,18 @@ def _verifier(model: str, store: str | None = None) -> Verifier:
 
 
 def _score(
-    verifier: Verifier, trials: list[Trial], root: Path, seconds: float | None = None
+    verifier: Verifier,
+    trials: list[Trial],
+    root: Path,
+    seconds: float | None = None,
+    babble: float | None = None,
 ) -> ScoreTable:
     from speakerguard.evaluate import score_trials
 
-    files = {name for trial in trials for name in (trial.enrol, trial.test)}
-    with _progress("embedding", len(files)) as progress:
-        return score_trials(verifier, trials, root, seconds, progress)
+    tests = {trial.test for trial in trials}
+    files = tests | {trial.enrol for trial in trials}
+    with _progress("embedding", len(files) + len(tests) * (babble is not None)) as progress:
+        return score_trials(verifier, trials, root, seconds, progress, babble)
 
 
 class _progress:

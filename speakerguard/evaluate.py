@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.audio import SAMPLE_RATE
+from speakerguard.babble import Babble
 from speakerguard.bootstrap import Interval, speaker_bootstrap
 from speakerguard.errors import UsageError
 from speakerguard.metrics import det_curve
@@ -30,11 +31,13 @@ def embed_files(
     files: Iterable[tuple[str, Path]],
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
+    load: Callable[[str], Speech] | None = None,
 ) -> dict[str, Embedding]:
     """Embedding of each named file, each read once; ``seconds`` keeps only the first speech.
 
     Args:
         progress: called with the number of files done.
+        load: gives a file's speech by its name, such as with babble behind it.
     """
     embeddings: dict[str, Embedding] = {}
     waiting: list[tuple[str, Speech]] = []
@@ -47,7 +50,8 @@ def embed_files(
             progress(len(embeddings))
 
     for name, path in files:
-        waiting.append((name, _first(load_speech(path), seconds)))
+        speech = load(name) if load else load_speech(path)
+        waiting.append((name, _first(speech, seconds)))
         if len(waiting) >= CHUNK:
             flush()
     if waiting:
@@ -68,8 +72,15 @@ def score_trials(
     root: Path,
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
+    babble: float | None = None,
 ) -> ScoreTable:
     """Cosine of every trial; each file is embedded once.
+
+    Args:
+        seconds: keep only the first speech of every file.
+        progress: called with the number of files done.
+        babble: dB by which each *test* recording stands above four other talkers; enrolment
+            stays as it was recorded.
 
     Raises:
         TrialError: a file is missing; the message names the trial's line.
@@ -77,9 +88,14 @@ def score_trials(
     """
     files = check_files(trials, root)
     embeddings = embed_files(verifier, files.items(), seconds, progress)
+    probes = embeddings
+    if babble is not None:
+        tests = {trial.test: files[trial.test] for trial in trials}
+        more = progress and (lambda done: progress(len(files) + done))
+        probes = embed_files(verifier, tests.items(), seconds, more, Babble(files, babble))
     return ScoreTable(
         labels=np.array([trial.label for trial in trials]),
-        scores=np.array([float(embeddings[t.enrol] @ embeddings[t.test]) for t in trials]),
+        scores=np.array([float(embeddings[t.enrol] @ probes[t.test]) for t in trials]),
         enrol=[trial.enrol for trial in trials],
         test=[trial.test for trial in trials],
     )
