@@ -1,0 +1,154 @@
+"""What the attacker's training hears: random crops of prepared speech, and pairs of dev."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advgan.config import RunConfig
+from advgan.mel import STANDARD, levelled
+from speakerguard import audio
+from speakerguard.audio import Waveform
+from speakerguard.batches import Report
+from speakerguard.data import SpeechSet, default_workers, prepare
+from speakerguard.errors import UsageError
+from speakerguard.speech import load_speech
+
+UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of a list of conversions: paths relative to the list's root."""
+
+    source: str
+    target: str
+    enrol: str
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Lines of ``source<TAB>target<TAB>enrol``.
+
+    Raises:
+        UsageError: the file cannot be read, is empty, or has another number of columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        columns = line.split("\t")
+        if not line.strip():
+            continue
+        if len(columns) != 3:
+            raise UsageError(
+                f"{path}, line {number}: {len(columns)} columns; source, target and enrol are "
+                "needed, with a tab between."
+            )
+        pairs.append(Pair(*columns))
+    if not pairs:
+        raise UsageError(f"{path}: holds no pairs.")
+    return pairs
+
+
+def spread(pairs: list[Pair], count: int) -> list[Pair]:
+    """``count`` of the pairs, evenly from first to last; all where there are no more."""
+    if len(pairs) <= count:
+        return pairs
+    return [pairs[index * len(pairs) // count] for index in range(count)]
+
+
+def crop_samples(frames: int) -> int:
+    """Samples at 16 kHz that give at least so many mel frames, in whole :data:`UNIT`."""
+    seconds = (frames - 1) * STANDARD.hop / STANDARD.sample_rate
+    return -(-round(seconds * audio.SAMPLE_RATE) // UNIT) * UNIT
+
+
+class Crops:
+    """Random crops of everything that may be heard in training, all at one level, 16 kHz."""
+
+    def __init__(self, config: RunConfig, report: Report = print) -> None:
+        data, workers = config.data, default_workers()
+        self.labelled = prepare(data.train, data.cache, True, workers)
+        self.sets = [self.labelled]
+        if data.unlabelled:
+            self.sets.append(prepare(data.unlabelled, data.cache, False, workers))
+        for speech in self.sets:
+            for name, reason in speech.skipped[:1]:
+                report(f"{len(speech.skipped)} recordings left out; the first, {name}: {reason}")
+        self.seed, self.count = config.seed, crop_samples(config.frames)
+        utterances: dict[str, set[str]] = defaultdict(set)
+        self.segments: dict[str, list[int]] = defaultdict(list)
+        for index, speaker in enumerate(self.labelled.speakers):
+            self.segments[str(speaker)].append(index)
+            utterances[str(speaker)].add(self.labelled.utterances[index])
+        self.speakers = sorted(name for name in self.segments if len(self.segments[name]) > 1)
+
+    def rng(self, step: int) -> np.random.Generator:
+        """The source of all randomness of a step."""
+        return np.random.default_rng([self.seed, step])
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Crops of any voices: (count, samples)."""
+        sizes = np.array([len(speech) for speech in self.sets])
+        rows = rng.integers(sizes.sum(), size=count)
+        return torch.stack([self._crop(*self._locate(int(row)), rng) for row in rows])
+
+    def draw_targets(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Two crops of each of ``count`` labelled speakers, of different segments.
+
+        Returns:
+            The voice to convert to, and what to judge the result against; (count, samples) each.
+        """
+        names = rng.choice(self.speakers, count, replace=len(self.speakers) < count)
+        pairs = [rng.choice(self.segments[name], 2, replace=False) for name in names]
+        first, second = (
+            torch.stack([self._crop(self.labelled, int(pair[i]), rng) for pair in pairs])
+            for i in range(2)
+        )
+        return first, second
+
+    def _locate(self, row: int) -> tuple[SpeechSet, int]:
+        for speech in self.sets:
+            if row < len(speech):
+                return speech, row
+            row -= len(speech)
+        raise IndexError(row)
+
+    def _crop(self, speech: SpeechSet, index: int, rng: np.random.Generator) -> Tensor:
+        segment = speech.segment(index)
+        if len(segment) < self.count:
+            crop: Waveform = np.resize(segment, self.count)
+        else:
+            start = int(rng.integers(len(segment) - self.count + 1))
+            crop = segment[start : start + self.count]
+        return torch.from_numpy(levelled(crop))
+
+
+@dataclass(frozen=True, eq=False)
+class DevPair:
+    """One pair of dev: speech of each recording, float32 (n,), 16 kHz, at one level."""
+
+    source: Tensor
+    target: Tensor
+    enrol: Tensor
+
+
+def load_dev(config: RunConfig) -> list[DevPair]:
+    """Pairs of dev to choose weights by; speech alone, whole :data:`UNIT`, of at most 6 s."""
+    pairs = spread(read_pairs(config.data.dev_pairs), config.dev_size)
+    heard: dict[str, Tensor] = {}
+
+    def hear(name: str) -> Tensor:
+        if name not in heard:
+            samples = load_speech(config.data.dev / name).samples[: 6 * audio.SAMPLE_RATE]
+            heard[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
+        return heard[name]
+
+    return [DevPair(hear(p.source), hear(p.target), hear(p.enrol)) for p in pairs]

@@ -1,0 +1,175 @@
+"""Training configurations of the attacker: plain YAML, checked as the guard's are.
+
+An unknown key or a value of the wrong type is an error that names the file, the key and the
+nearest known one; :func:`speakerguard.config.load_as` reads them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from advgan.discriminator import DiscriminatorConfig
+from advgan.generator import GeneratorConfig
+from advgan.perturber import PerturberConfig
+from advgan.vocoder import VocoderConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpeechConfig(_Strict):
+    """Where speech comes from. Paths are relative to the working folder.
+
+    Attributes:
+        train: folder of labelled speakers.
+        unlabelled: folder of further voices without labels.
+        dev: folder of the pairs' recordings, and ``dev_pairs`` the list (source, target, enrol,
+            tab-separated), to choose weights by.
+        cache: where prepared speech is kept; the guard's training shares it.
+    """
+
+    train: Path
+    unlabelled: Path | None = None
+    dev: Path
+    dev_pairs: Path
+    cache: Path = Path("runs/cache")
+
+
+class RunConfig(_Strict):
+    """What every training run has.
+
+    Attributes:
+        out: folder for weights, curves and state.
+        init: model of the same kind and shape to start from, a name or folder.
+        steps: length of the run, for which the learning rate is planned.
+        batch: clips a step, of ``frames`` mel frames each.
+        learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
+        clip: largest norm of a gradient.
+        ema: decay of the averaged weights, which are the ones kept.
+        bfloat16: compute networks in bfloat16 where that is safe.
+        threads: of the process; results repeat exactly only with the same number.
+        evaluate_every: steps between evaluations on dev, and between saved states.
+        dev_size: pairs, or clips, of dev to evaluate on.
+    """
+
+    seed: int = 0
+    out: Path
+    init: str | None = None
+    data: SpeechConfig
+    steps: int = Field(ge=1)
+    batch: int = Field(default=32, ge=1)
+    frames: int = Field(default=128, ge=32)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    warmup: int = Field(default=50, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip: float = Field(default=3.0, gt=0)
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    bfloat16: bool = False
+    threads: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=200, ge=1)
+    dev_size: int = Field(default=24, ge=2)
+
+
+class VcConfig(RunConfig):
+    """Plain conversion: AGAIN-VC's self-reconstruction.
+
+    Attributes:
+        judge: a guard whose scores on dev are recorded; it takes no part in the training.
+    """
+
+    model: GeneratorConfig = GeneratorConfig()
+    judge: str | None = None
+
+
+class VocoderRunConfig(RunConfig):
+    """The neural vocoder.
+
+    Attributes:
+        mel_weight: of the mel distance beside the spectral ones.
+        adversarial: weight of a discriminator's opinion; 0 trains without one.
+        adversarial_from: step at which it joins.
+    """
+
+    model: VocoderConfig = VocoderConfig()
+    mel_weight: float = Field(default=2.0, ge=0)
+    adversarial: float = Field(default=0.0, ge=0)
+    adversarial_from: int = Field(default=0, ge=0)
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+
+class AdversarialWeights(_Strict):
+    """Weights of the generator's losses; 0 leaves one out.
+
+    Attributes:
+        reconstruction: L1 between a clip and its conversion into its own voice.
+        gan: to pass for real before the discriminator.
+        content: L1 between the guided content of source and conversion.
+        guard: hinge on the guard's score to the target, ``margin`` above its threshold.
+        sound: of a perturbation, its energy relative to the bound.
+    """
+
+    reconstruction: float = Field(default=5.0, ge=0)
+    gan: float = Field(default=0.1, ge=0)
+    content: float = Field(default=5.0, ge=0)
+    guard: float = Field(default=2.0, ge=0)
+    margin: float = Field(default=0.1, ge=0, le=1)
+    sound: float = Field(default=0.1, ge=0)
+
+
+class AdversarialConfig(RunConfig):
+    """Training against a guard.
+
+    Attributes:
+        mode: ``convert`` trains a generator, ``perturb`` a bounded perturbation.
+        guard: the verifier in the loss; never one that judges the result as unseen.
+        point: its operating point to get past.
+        vocoder: ``griffin-lim`` or a trained vocoder, between conversion and guard.
+        iterations: of Griffin-Lim in training.
+        discriminator_rate: its learning rate.
+    """
+
+    mode: Literal["convert", "perturb"] = "convert"
+    model: GeneratorConfig = GeneratorConfig()
+    perturber: PerturberConfig = PerturberConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    discriminator_rate: float = Field(default=2e-4, gt=0)
+    guard: str = "guard"
+    point: str | None = None
+    vocoder: str = "griffin-lim"
+    iterations: int = Field(default=8, ge=1)
+    loss: AdversarialWeights = AdversarialWeights()
+
+    @model_validator(mode="after")
+    def _attacks(self) -> Self:
+        if self.loss.guard == 0:
+            raise ValueError("loss.guard is 0, so nothing would be attacked; use advgan-train vc")
+        return self
+
+
+class DetectorConfig(RunConfig):
+    """The discriminator on its own, as a detector of made speech.
+
+    Attributes:
+        spoofs: folders written by advgan-generate, each with its ``manifest.tsv``.
+        dev_spoofs: the same for dev, best of other generators and vocoders than ``spoofs``.
+        vocoders: trained vocoders whose copies of real speech count as made, beside Griffin-Lim.
+        copies: share of the made half of a batch that is vocoder copies, not conversions.
+        augment: folder of noises and room responses for codecs and replay of both classes.
+    """
+
+    model: DiscriminatorConfig = DiscriminatorConfig()
+    spoofs: tuple[Path, ...] = ()
+    dev_spoofs: tuple[Path, ...] = ()
+    vocoders: tuple[str, ...] = ()
+    copies: float = Field(default=0.4, ge=0, le=1)
+    augment: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_spoofs(self) -> Self:
+        if not self.spoofs and self.copies < 1:
+            raise ValueError("spoofs is empty; name folders of advgan-generate, or set copies: 1")
+        return self
