@@ -1,17 +1,19 @@
 """speakerguard: verifies speakers by voice, and measures how well that holds up."""
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
 
 __all__ = ["Verifier", "__version__"]
-__version__ = metadata.version("speakerguard")
 
 
 def __getattr__(name: str) -> Any:
-    """``Verifier``, when first asked for: it needs torch, which takes seconds to import."""
+    """``Verifier`` and ``__version__``, when first asked for: what they import takes time."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("speakerguard")
     if name != "Verifier":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from speakerguard.verifier import Verifier

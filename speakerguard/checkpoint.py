@@ -1,8 +1,9 @@
 """Model files: safetensors that carry their configuration, front end included.
 
 A checkpoint is a folder with ``model.safetensors``, ``calibration.json`` and a model card,
-``README.md``. Nothing is unpickled, nothing is loaded in part, and a file that does not fit is an
-error, never random weights.
+``README.md``; ``model.onnx`` beside them is the network without its weights, for engines other
+than torch. Nothing is unpickled, nothing is loaded in part, and a file that does not fit is an
+error, never random weights. Torch is imported only by what makes or takes a torch module.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from pydantic import ValidationError
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from speakerguard.errors import CheckpointError
-from speakerguard.model import ModelConfig, SpeakerEncoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speakerguard.model import SpeakerEncoder
 
 FORMAT = "speakerguard-model-1"
 MODEL_FILE = "model.safetensors"
@@ -64,11 +67,17 @@ def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
     Args:
         half: store convolution and affine weights as float16; normalisation stays float32.
     """
+    from safetensors.torch import save_file
+
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(encoder).items()}
     if half:
         state = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
     config = encoder.config.model_dump_json()
-    metadata = {"format": FORMAT, "config": config, "fingerprint": _fingerprint(config, state)}
+    metadata = {
+        "format": FORMAT,
+        "config": config,
+        "fingerprint": _fingerprint(config, _arrays(state)),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(state, part, metadata=metadata)
@@ -82,9 +91,39 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
     Raises:
         CheckpointError: missing, damaged, of another program, or not fitting its configuration.
     """
+    from pydantic import ValidationError
+
+    from speakerguard.model import ModelConfig, SpeakerEncoder
+
     path = resolve(path) / MODEL_FILE if path.is_dir() else path
+    metadata, state = _open(path, "pt")
     try:
-        with safe_open(path, "pt") as file:
+        encoder = SpeakerEncoder(ModelConfig.model_validate_json(metadata["config"]))
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(
+            f"{path}: its configuration cannot be used: {error}. It was written by another "
+            "version of this program, or is damaged."
+        ) from None
+    _require_fit(path, encoder, state)
+    found = _checked_fingerprint(path, metadata, _arrays(state))
+    encoder.load_state_dict(state, strict=False)
+    return encoder.eval(), found
+
+
+def fingerprint(path: Path) -> str:
+    """The fingerprint of a model file, computed from its weights without torch.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another program.
+    """
+    metadata, arrays = _open(path, "np")
+    return _checked_fingerprint(path, metadata, arrays)
+
+
+def _open(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and tensors of a model file, as numpy's or torch's."""
+    try:
+        with safe_open(path, framework) as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
@@ -98,22 +137,19 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
             f"{path}: format is {metadata.get('format', 'not stated')!r}, expected {FORMAT!r}. "
             "It was not written by this program or by another version of it."
         )
-    try:
-        encoder = SpeakerEncoder(ModelConfig.model_validate_json(metadata["config"]))
-    except (KeyError, ValidationError) as error:
-        raise CheckpointError(
-            f"{path}: its configuration cannot be used: {error}. It was written by another "
-            "version of this program, or is damaged."
-        ) from None
-    _require_fit(path, encoder, state)
-    found, stated = _fingerprint(metadata["config"], state), metadata.get("fingerprint")
+    return metadata, state
+
+
+def _checked_fingerprint(
+    path: Path, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> str:
+    found, stated = _fingerprint(metadata["config"], arrays), metadata.get("fingerprint")
     if found != stated:
         raise CheckpointError(
             f"{path}: its fingerprint is {found}, expected {stated}; the file was changed or "
             "damaged. Copy or download it again."
         )
-    encoder.load_state_dict(state, strict=False)
-    return encoder.eval(), found
+    return found
 
 
 def _state(encoder: SpeakerEncoder) -> Mapping[str, Tensor]:
@@ -137,10 +173,14 @@ def _require_fit(path: Path, encoder: SpeakerEncoder, state: Mapping[str, Tensor
             )
 
 
-def _fingerprint(config: str, state: Mapping[str, Tensor]) -> str:
+def _arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def _fingerprint(config: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """First 16 hex digits of a SHA-256 over configuration and weights."""
     digest = hashlib.sha256(json.dumps(json.loads(config), sort_keys=True).encode())
-    for name in sorted(state):
+    for name in sorted(arrays):
         digest.update(name.encode())
-        digest.update(state[name].contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()[:16]

@@ -11,12 +11,12 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from speakerguard import cli_export
 from speakerguard.errors import SpeakerguardError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ Store = Annotated[
         help="Where profiles live: a database URL or a file.", envvar="SPEAKERGUARD_STORE"
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="What runs the guard: auto, onnxruntime, openvino or torch.",
+        envvar="SPEAKERGUARD_ENGINE",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Point = Annotated[
     str | None, typer.Option("--point", help="Operating point, such as fa-1% or eer.")
@@ -64,11 +71,12 @@ def enroll(
     files: list[Path],
     replace: Annotated[bool, typer.Option(help="Overwrite an existing profile.")] = False,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
-    enrolment = _verifier(model, store).enroll(name, files, replace=replace)
+    enrolment = _verifier(model, store, engine).enroll(name, files, replace=replace)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -96,11 +104,12 @@ def verify(
     file: Path,
     point: Point = None,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
-    answer = _verifier(model, store).verify(name, file, point)
+    answer = _verifier(model, store, engine).verify(name, file, point)
     if as_json:
         decision = {"decision": "accept" if answer.accepted else "reject"}
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
@@ -124,11 +133,12 @@ def identify(
     margin: Annotated[float, typer.Option(min=0, help="Lead over the next profile.")] = 0.05,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show.")] = 5,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
-    answer = _verifier(model, store).identify(file, point, margin)
+    answer = _verifier(model, store, engine).identify(file, point, margin)
     if as_json:
         _print_json(asdict(answer))
     else:
@@ -192,6 +202,7 @@ def embed(
     files: list[Path],
     out: Annotated[Path, typer.Option(help="The .npz file to write; keys are the paths given.")],
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
 ) -> None:
     """Embed FILES into an .npz: one float32 vector a key."""
     from zipfile import ZipFile
@@ -205,7 +216,7 @@ def embed(
         raise UsageError(f"{out}: the output must end in .npz.")
     named = {printable(file): file for file in files}
     with _progress("embedding", len(named)) as progress:
-        embeddings = embed_files(_verifier(model), named.items(), None, progress)
+        embeddings = embed_files(_verifier(model, engine=engine), named.items(), None, progress)
     part = out.with_name(out.name + ".part")
     with ZipFile(part, "w") as archive:  # numpy.savez could not store a key called "file"
         for key, embedding in embeddings.items():
@@ -222,12 +233,13 @@ def score(
     out: Annotated[Path, typer.Option(help="Score file: label, score, enrol, test a line.")],
     seconds: Seconds = None,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
 ) -> None:
     """Score a trial list; each file is embedded once."""
     from speakerguard.trials import read_trials, write_scores
 
     listed = read_trials(trials)
-    table = _score(_verifier(model), listed, root, seconds)
+    table = _score(_verifier(model, engine=engine), listed, root, seconds)
     write_scores(out, listed, table.scores)
     print(f"{len(table.scores)} scores in {out}")
 
@@ -244,6 +256,7 @@ def evaluate(
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
 ) -> None:
     """Error rates of a score file or a trial list, by source, with plots where --out is given."""
     from speakerguard import evaluate as evaluation
@@ -256,7 +269,7 @@ def evaluate(
     elif scores is not None or trials is None:
         raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
     else:
-        verifier = _verifier(model)
+        verifier = _verifier(model, engine=engine)
         llr = verifier.calibration.calibration.llr
         table = _score(verifier, read_trials(trials), root, seconds, babble)
         about = {
@@ -282,12 +295,13 @@ def calibrate(
     trials: Trials,
     root: Root,
     model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
 ) -> None:
     """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
     from speakerguard import calibration, checkpoint
     from speakerguard.trials import read_trials
 
-    verifier = _verifier(model)
+    verifier = _verifier(model, engine=engine)
     table = _score(verifier, read_trials(trials), root)
     file = calibration.calibrate(
         table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
@@ -320,6 +334,9 @@ def convert(source: Path, out: Path) -> None:
     print(run(source, out))
 
 
+app.command()(cli_export.export)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this installation, with advice for each thing wrong."""
@@ -333,8 +350,17 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(clinic.exit_code(checks))
 
 
+def _is_own(arguments: list[str]) -> bool:
+    """Whether the first argument names a command of this package."""
+    named = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    named += [str(group.name) for group in app.registered_groups]
+    return bool(arguments) and arguments[0] in named
+
+
 def _plug_in() -> None:
     """Add the commands that installed packages offer as entry points ``speakerguard.commands``."""
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group="speakerguard.commands"):
         try:
             app.command(entry.name)(entry.load())
@@ -342,10 +368,10 @@ def _plug_in() -> None:
             print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
 
 
-def _verifier(model: str, store: str | None = None) -> Verifier:
+def _verifier(model: str, store: str | None = None, engine: str | None = None) -> Verifier:
     from speakerguard.verifier import Verifier
 
-    return Verifier(model, store)
+    return Verifier(model, store, engine)
 
 
 def _score(
@@ -403,8 +429,9 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    _plug_in()
     try:
+        if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
+            _plug_in()
         app()
     except SpeakerguardError as error:
         print(f"speakerguard: {error}", file=sys.stderr)

@@ -1,26 +1,36 @@
 """Whatever turns speech into an embedding, behind one small contract.
 
-The guard's own checkpoints and its peers (CAM++, Resemblyzer) meet here, so that enrolment,
-verification and evaluation run alike on each.
+The guard's own checkpoints and its peers (CAM++, Resemblyzer, any ONNX model that a short file
+describes) meet here, so that enrolment, verification and evaluation run alike on each. A
+checkpoint runs on one of several engines, which give the same embeddings to 1e-4; only the torch
+engine imports torch.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.errors import CheckpointError, UsageError
 
 Embedding = npt.NDArray[np.float32]
 
-BATCH_SECONDS = 60.0  # of padded speech embedded at once
+BATCH_SECONDS = 60.0  # of padded speech embedded at once, by torch
+MAX_THREADS = 4  # that an engine takes unasked; one clip gives no work to more
 PEER_NAMES = ("campplus", "resemblyzer")
+ENGINE_VARIABLE, THREADS_VARIABLE = "SPEAKERGUARD_ENGINE", "SPEAKERGUARD_THREADS"
+ONNX_FILE = "model.onnx"
+ONNX_FORMAT = "speakerguard-onnx-1"
+
+_log = logging.getLogger(__name__)
 
 
 class Embedder(Protocol):
@@ -29,7 +39,7 @@ class Embedder(Protocol):
     Attributes:
         name: as given to ``--model``.
         folder: where its thresholds lie.
-        fingerprint: differs wherever embeddings could differ.
+        fingerprint: differs wherever embeddings could differ by more than rounding.
         sample_rate: Hz, of the waveforms it takes.
         dimension: values in an embedding.
         min_samples: shortest waveform it can embed.
@@ -54,7 +64,11 @@ class TorchEmbedder:
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
         self.name, self.folder = folder.name, folder
         self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
         self.dimension = self.encoder.config.dimension
@@ -79,14 +93,189 @@ class TorchEmbedder:
         return [result[i] for i in range(len(waveforms))]
 
 
-def load(model: str | os.PathLike[str]) -> Embedder:
+class OnnxEmbedder:
+    """A checkpoint of the guard, run by ONNX Runtime, one clip at a time.
+
+    ``model.onnx`` is the network, front end included; its weights are those in
+    ``model.safetensors`` beside it, so it holds for no others.
+
+    Raises:
+        CheckpointError: there is no ``model.onnx``, it was exported for other weights, or a file
+            is damaged.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self.name, self.folder = folder.name, folder
+        self.fingerprint = checkpoint.fingerprint(folder / checkpoint.MODEL_FILE)
+        self._session = onnx_session(folder / ONNX_FILE, threads)
+        about = self._session.get_modelmeta().custom_metadata_map
+        self.dimension, self.min_samples = _about(folder, about, self.fingerprint)
+
+    def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
+        """See :meth:`Embedder.embed`."""
+        return [
+            self._session.run(None, {"waveform": _long_enough(clip, self.min_samples)})[0][0]
+            for clip in waveforms
+        ]
+
+
+class OpenVinoEmbedder:
+    """A checkpoint of the guard, run by OpenVINO from the same ``model.onnx``, in float32.
+
+    Raises:
+        CheckpointError: as :class:`OnnxEmbedder`.
+        UsageError: OpenVINO is not installed.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self.name, self.folder = folder.name, folder
+        self.fingerprint = checkpoint.fingerprint(folder / checkpoint.MODEL_FILE)
+        self._model, about = openvino_model(_existing(folder / ONNX_FILE), threads)
+        self.dimension, self.min_samples = _about(folder, about, self.fingerprint)
+
+    def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
+        """See :meth:`Embedder.embed`."""
+        return [
+            self._model([_long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
+        ]
+
+
+ENGINES: dict[str, Callable[[Path, int | None], Embedder]] = {
+    "onnxruntime": OnnxEmbedder,
+    "openvino": OpenVinoEmbedder,
+    "torch": TorchEmbedder,
+}
+ENGINE_NAMES = ("auto", *ENGINES)
+
+
+def load(
+    model: str | os.PathLike[str], engine: str | None = None, threads: int | None = None
+) -> Embedder:
     """The model of this name: a shipped checkpoint, the folder of one, or a peer.
+
+    Args:
+        model: see above; or a ``.yaml`` file that describes an ONNX model.
+        engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
+            ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch.
+        threads: for one clip; None takes ``SPEAKERGUARD_THREADS``, else as many as there are
+            processors, at most :data:`MAX_THREADS` (for torch, its own default).
 
     Raises:
         CheckpointError: there is none, or it cannot be used.
+        UsageError: no such engine, or it is not installed.
     """
+    engine = engine or os.environ.get(ENGINE_VARIABLE) or "auto"
+    if engine not in ENGINE_NAMES:
+        raise UsageError(f"no engine {engine!r}. Choose one of: {', '.join(ENGINE_NAMES)}.")
+    threads = _threads(threads)
     if model in PEER_NAMES:
         from speakerguard.peers import PeerEmbedder
 
+        if engine not in ("auto", "torch"):
+            raise UsageError(f"{model} runs on torch alone: leave out the engine {engine!r}.")
         return PeerEmbedder(str(model))
-    return TorchEmbedder(checkpoint.resolve(model))
+    folder = checkpoint.resolve(model)
+    if engine != "auto":
+        return ENGINES[engine](folder, threads)
+    if (folder / ONNX_FILE).exists():
+        try:
+            return OnnxEmbedder(folder, threads)
+        except CheckpointError as error:
+            embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
+            _log.warning("%s Until then torch is used, which is slower to start.", error)
+            return embedder
+    return TorchEmbedder(folder, threads)
+
+
+def onnx_session(path: Path, threads: int | None = None) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, or cannot be run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _default_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    try:
+        return onnxruntime.InferenceSession(
+            str(_existing(path)), options, providers=["CPUExecutionProvider"]
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:  # onnxruntime's own errors have no other base
+        raise CheckpointError(f"{path}: ONNX Runtime cannot run it ({error}). {_AGAIN}") from None
+
+
+def openvino_model(path: Path, threads: int | None = None) -> tuple[Any, dict[str, str]]:
+    """A compiled OpenVINO model on the CPU, in float32, and the metadata of its file.
+
+    Raises:
+        CheckpointError: the file cannot be run.
+        UsageError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise UsageError(
+            f"OpenVINO cannot be used here ({error}): pip install 'speakerguard[openvino]'."
+        ) from None
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or _default_threads(),
+    }
+    try:
+        core = openvino.Core()
+        model = core.read_model(path)
+        stated = model.get_rt_info()["framework"] if model.has_rt_info("framework") else {}
+        info = {name: str(model.get_rt_info(["framework", name]).value) for name in stated}
+        return core.compile_model(model, "CPU", settings), info
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: OpenVINO cannot run it ({error}). {_AGAIN}") from None
+
+
+_AGAIN = "Export it again: `speakerguard export --to onnx --model` with the model's name."
+
+
+def _about(folder: Path, stated: dict[str, str], weights: str) -> tuple[int, int]:
+    """Dimension and shortest clip, if the network was exported for these weights."""
+    path = folder / ONNX_FILE
+    if stated.get("format") != ONNX_FORMAT:
+        raise CheckpointError(f"{path}: not an export of this program's. {_AGAIN}")
+    if stated["fingerprint"] != weights:
+        raise CheckpointError(
+            f"{path} belongs to weights {stated['fingerprint']}, these are {weights}. {_AGAIN}"
+        )
+    return int(stated["dimension"]), int(stated["min_samples"])
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file. {_AGAIN}")
+    return path
+
+
+def _long_enough(clip: Waveform, least: int) -> Waveform:
+    """A batch of one, float32 (1, n)."""
+    if len(clip) < least:
+        raise UsageError(f"a clip of {len(clip)} samples is too short; {least} are the least.")
+    return np.ascontiguousarray(clip[None], dtype=np.float32)
+
+
+def _default_threads() -> int:
+    return min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def _threads(asked: int | None) -> int | None:
+    if asked is None and (text := os.environ.get(THREADS_VARIABLE)):
+        if not (text.isdecimal() and int(text)):
+            raise UsageError(f"{THREADS_VARIABLE} is {text!r}; give a number of threads from 1.")
+        return int(text)
+    return asked

@@ -21,8 +21,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
-from scipy.special import rel_entr
 
 from speakerguard.errors import UsageError
 
@@ -114,6 +112,8 @@ class DetCurve:
 
     def min_cllr(self) -> float:
         """See :func:`min_cllr`."""
+        from scipy.special import rel_entr
+
         target, nontarget = self._pooled()
         both = target + nontarget
         bits = rel_entr(target, both) + rel_entr(nontarget, both)  # none above 0
@@ -129,6 +129,8 @@ class DetCurve:
         The pools are the edges of the convex hull of the ROC (Fawcett and Niculescu-Mizil,
         PAV and the ROC convex hull, Machine Learning 68, 2007).
         """
+        from scipy.optimize import isotonic_regression
+
         target, nontarget = self._masses()
         present = target + nontarget > 0  # a weight of zero leaves a score without trials
         target, nontarget = target[present], nontarget[present]

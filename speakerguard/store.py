@@ -15,12 +15,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import platformdirs
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -30,9 +28,8 @@ from speakerguard.errors import (
     UsageError,
 )
 from speakerguard.profile import MAX_NAME, Profile, clean_name, compatible
+from speakerguard.store_reader import ENVIRONMENT, SCHEMA_VERSION, default_path, unpacked
 
-ENVIRONMENT = "SPEAKERGUARD_STORE"
-SCHEMA_VERSION = 1  # raise it with every change to the tables below
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's write
 
 TABLES = sa.MetaData()
@@ -85,7 +82,7 @@ class ProfileStore:
     """
 
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
-        self.location = os.fspath(url or os.environ.get(ENVIRONMENT) or _default_path())
+        self.location = os.fspath(url or os.environ.get(ENVIRONMENT) or default_path())
         self.path: Path | None = None  # of an SQLite file
         with self._failures():
             if "://" not in self.location:
@@ -223,14 +220,8 @@ class ProfileStore:
 
     def _unpack(self, row: sa.Row[Any]) -> Profile:
         try:
-            return Profile(
-                row.name,
-                row.fingerprint,
-                np.frombuffer(row.embeddings, "<f4").reshape(row.utterances, row.dimension),
-                json.loads(row.net_seconds),
-                json.loads(row.sources),
-                datetime.fromisoformat(row.created),
-            )
+            values: Any = tuple(row)  # in the order of the table's columns
+            return unpacked(*values)
         except (AttributeError, TypeError, ValueError, UsageError) as error:
             raise StoreError(
                 f"{self.location}: the profile “{row.name}” is damaged ({error}). Remove it and "
@@ -300,7 +291,3 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _default_path() -> Path:
-    return platformdirs.user_data_path("speakerguard") / "profiles.db"

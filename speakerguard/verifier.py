@@ -7,17 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speakerguard import checkpoint, engines
+from speakerguard import checkpoint, engines, store_reader
 from speakerguard.audio import AudioSource
-from speakerguard.calibration import CalibrationFile
 from speakerguard.engines import Embedding
 from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile
 from speakerguard.speech import Speech, Warning, load_speech
-from speakerguard.store import ProfileStore
+
+if TYPE_CHECKING:
+    from speakerguard.calibration import CalibrationFile
+    from speakerguard.store import ProfileStore
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
@@ -79,6 +82,7 @@ class Verifier:
     """A guard and its profiles.
 
     >>> import tempfile
+    >>> from speakerguard.store import ProfileStore
     >>> store = ProfileStore(tempfile.mkdtemp() + "/profiles.db")
     >>> "alice" in Verifier(store=store).store
     False
@@ -86,14 +90,17 @@ class Verifier:
     Args:
         model: name of a shipped checkpoint, the folder of one, or a peer's name.
         store: a profile store, its URL or path; None for the user's own.
+        engine, threads: what runs the checkpoint; see :func:`speakerguard.engines.load`.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] = checkpoint.DEFAULT,
         store: ProfileStore | str | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
     ) -> None:
-        self.embedder = engines.load(model)
+        self.embedder = engines.load(model, engine, threads)
         self.model = self.embedder.name
         self.fingerprint = self.embedder.fingerprint
         self._calibration: CalibrationFile | None = None
@@ -102,9 +109,21 @@ class Verifier:
     @property
     def store(self) -> ProfileStore:
         """The profiles; opened when first needed."""
-        if not isinstance(self._store, ProfileStore):
+        if self._store is None or isinstance(self._store, str):
+            from speakerguard.store import ProfileStore
+
             self._store = ProfileStore(self._store)
         return self._store
+
+    def _profiles(self, name: str | None = None) -> list[Profile]:
+        """Those that this model made; read directly where that is possible."""
+        if self._store is None or isinstance(self._store, str):
+            found = store_reader.read(self._store, self.fingerprint, name)
+            if found is not None:
+                return found
+        if name is None:
+            return self.store.all(self.fingerprint)
+        return [self.store.get(name, self.fingerprint)]
 
     @property
     def calibration(self) -> CalibrationFile:
@@ -114,6 +133,8 @@ class Verifier:
             CheckpointError: the model has none, or has those of other weights.
         """
         if self._calibration is None:
+            from speakerguard.calibration import CalibrationFile
+
             path = self.embedder.folder / checkpoint.CALIBRATION_FILE
             if not path.exists():
                 raise CheckpointError(
@@ -168,7 +189,7 @@ class Verifier:
             AudioError: the recording cannot be judged; there is no score.
             ProfileError: nobody of that name, or enrolled with other weights.
         """
-        profile = self.store.get(name, self.fingerprint)
+        (profile,) = self._profiles(name)
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
@@ -193,7 +214,7 @@ class Verifier:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
         """
-        profiles = self.store.all(self.fingerprint)
+        profiles = self._profiles()
         if not profiles:
             raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
         point = self.calibration.point(operating_point)

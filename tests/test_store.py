@@ -183,7 +183,7 @@ def test_reading_a_missing_store_finds_nobody_and_makes_nothing(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     monkeypatch.delenv("SPEAKERGUARD_STORE", raising=False)
-    monkeypatch.setattr(speakerguard.store, "_default_path", lambda: path)
+    monkeypatch.setattr(speakerguard.store, "default_path", lambda: path)
     with ProfileStore() as store:
         assert (store.names(), store.all(), len(store), "alice" in store) == ([], [], 0, False)
         for method in (store.get, store.remove):
