@@ -1,9 +1,11 @@
-"""Measure the guard and renew what is generated: results JSON, pictures, card and README tables.
+"""Measure the guard beside its peers on one trial list; renew every table made from that.
 
-    python tools/results.py [--model guard] [--root ../shared/corpus/dev]
+    python tools/results.py [--models guard campplus resemblyzer] [--root ../shared/corpus/dev]
 
-Everything between ``<!-- results -->`` and ``<!-- /results -->`` in README.md and in the model's
-card is replaced; nothing in there is written by hand.
+Each model's figures go to ``results.json`` in its folder below ``checkpoints/``, with pictures for
+the guard. Figures of the same weights on the same list are kept, unless ``--again``. What stands
+between ``<!-- results -->`` and ``<!-- /results -->`` in README.md (all models) and in a model's
+card (its own) is replaced; nothing in there is written by hand.
 """
 
 from __future__ import annotations
@@ -11,90 +13,162 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from speakerguard import checkpoint
-from speakerguard.evaluate import Result, as_json, evaluate, score_trials
+from speakerguard import __version__, calibration, checkpoint
+from speakerguard.evaluate import as_json, evaluate, score_trials
+from speakerguard.heldout import held_out
 from speakerguard.metrics import det_curve
 from speakerguard.plots import plot_det, plot_scores
-from speakerguard.trials import ScoreTable, read_trials, replace_file
+from speakerguard.trials import ScoreTable, Trial, read_trials, replace_file
 from speakerguard.verifier import Verifier
 
-CONDITIONS = {"full": None, "3 s": 3.0, "2 s": 2.0}
+CONDITIONS: dict[str, dict[str, float]] = {
+    "full": {},
+    "first 3 s": {"seconds": 3.0},
+    "first 2 s": {"seconds": 2.0},
+    "babble 5 dB": {"babble": 5.0},
+}
 START, END = "<!-- results -->", "<!-- /results -->"
+Results = dict[str, Any]
 
 
 def main() -> None:
-    """Measure every condition, then write."""
+    """Measure what is not measured yet, then write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=checkpoint.DEFAULT)
+    models = [checkpoint.DEFAULT, "campplus", "resemblyzer"]
+    parser.add_argument("--models", nargs="+", default=models)
     parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
+    parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
-    verifier = Verifier(options.model)
-    trials = read_trials(options.root / "trials.txt")
-    folder = checkpoint.resolve(options.model)
-    results: dict[str, list[Result]] = {}
-    tables: dict[str, ScoreTable] = {}
-    for name, seconds in CONDITIONS.items():
-        tables[name] = score_trials(verifier, trials, options.root, seconds)
-        results[name] = evaluate(tables[name], verifier.calibration.calibration.llr)
-        print(f"{name}: pooled EER {100 * results[name][-1].eer:.2f} %", flush=True)
-    save(folder, verifier, results, tables)
-    text = f"{START}\n\n{describe(results)}\n\n{END}"
-    for path in (Path("README.md"), folder / "README.md"):
-        if path.exists() and START in (old := path.read_text(encoding="utf-8")):
-            new = re.sub(f"{START}.*?{END}", lambda _: text, old, flags=re.DOTALL)
-            replace_file(path, new)
-            print(f"renewed {path}")
+    found = {name: measure(name, options.root, options.again) for name in options.models}
+    renew(Path("README.md"), f"{table(found)}\n\n{unseen(found)}")
+    for name, results in found.items():
+        renew(checkpoint.folder() / name / "README.md", card(name, results))
 
 
-def save(
-    folder: Path,
-    verifier: Verifier,
-    results: dict[str, list[Result]],
-    tables: dict[str, ScoreTable],
-) -> None:
-    """results.json and two pictures, beside the model."""
-    about = {"model": verifier.model, "fingerprint": verifier.fingerprint}
-    parts = {name: json.loads(as_json(rows))["results"] for name, rows in results.items()}
-    replace_file(folder / "results.json", json.dumps({**about, **parts}, indent=2) + "\n")
-    curves = {name: det_curve(t.targets, t.nontargets) for name, t in tables.items()}
-    plot_det(curves, folder / "det.png")
-    points = verifier.calibration.points.values()
-    marks = {point.name: point.threshold for point in points}
-    plot_scores(tables["full"].targets, tables["full"].nontargets, folder / "scores.png", marks)
+def measure(model: str, root: Path, again: bool) -> Results:
+    """The figures of one model; read from its folder if they are of these weights and trials."""
+    verifier, trials = Verifier(model), read_trials(root / "trials.txt")
+    digest = sha256((root / "trials.txt").read_bytes()).hexdigest()
+    about = {
+        "model": model,
+        "fingerprint": verifier.fingerprint,
+        "version": __version__,
+        "trials_sha256": digest,
+    }
+    path = verifier.embedder.folder / "results.json"
+    if path.exists() and not again:
+        kept: Results = json.loads(path.read_text(encoding="utf-8"))
+        if {key: kept.get(key) for key in about} == about:
+            print(f"{model}: kept, measured before ({path})")
+            return kept
+    tables = {}
+    for name, how in CONDITIONS.items():
+        tables[name] = score_trials(verifier, trials, root, **how)  # type: ignore[arg-type]
+        rate = det_curve(tables[name].targets, tables[name].nontargets).eer().rate
+        print(f"{model}, {name}: pooled EER {100 * rate:.2f} %", flush=True)
+    llr = _calibrated(verifier, tables["full"], trials).calibration.llr
+    results: Results = {
+        **about,
+        "conditions": {
+            n: json.loads(as_json(evaluate(t, llr)))["results"] for n, t in tables.items()
+        },
+        "held_out": {n: asdict(held_out(tables["full"], t)) for n, t in tables.items()},
+    }
+    replace_file(path, json.dumps(results, indent=2) + "\n")
+    if (path.parent / checkpoint.MODEL_FILE).exists():
+        _draw(verifier, tables)
+    return results
 
 
-def describe(results: dict[str, list[Result]]) -> str:
-    """A Markdown table: a row a source, a column a condition."""
+def _calibrated(
+    verifier: Verifier, full: ScoreTable, trials: list[Trial]
+) -> calibration.CalibrationFile:
+    """A model's thresholds; those of a peer are learned here, as `speakerguard calibrate` does."""
+    path = verifier.embedder.folder / checkpoint.CALIBRATION_FILE
+    if not path.exists():
+        weights = calibration.source_weights(full)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        calibration.calibrate(full, verifier.fingerprint, "trials.txt", weights=weights).save(path)
+    return verifier.calibration
+
+
+def _draw(verifier: Verifier, tables: dict[str, ScoreTable]) -> None:
+    folder = verifier.embedder.folder
+    plot_det({n: det_curve(t.targets, t.nontargets) for n, t in tables.items()}, folder / "det.png")
+    marks = {point.name: point.threshold for point in verifier.calibration.points.values()}
+    full = tables["full"]
+    plot_scores(full.targets, full.nontargets, folder / "scores.png", marks)
+
+
+def table(found: dict[str, Results]) -> str:
+    """A Markdown table of equal error rates: a row a condition and model, a column a source."""
+    sources = [row["name"] for row in next(iter(found.values()))["conditions"]["full"]]
     lines = [
-        "| EER % on dev [95 % interval over speakers] | speakers | target / non-target | "
-        + " | ".join(results)
-        + " |",
-        "|---|---|---|" + "---|" * len(results),
+        "| EER % [95 % over speakers] | | " + " | ".join(sources) + " |",
+        "|---|---|" + "---|" * len(sources),
     ]
-    for row, full in enumerate(next(iter(results.values()))):
-        cells = []
-        for rows in results.values():
-            r = rows[row]
-            interval = (
-                "" if r.eer_low != r.eer_low else f" [{100 * r.eer_low:.1f}–{100 * r.eer_high:.1f}]"
-            )
-            cells.append(f"{100 * r.eer:.2f}{interval}")
-        lines.append(
-            f"| {full.name} | {full.speakers} | {full.targets} / {full.nontargets} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    pooled = next(iter(results.values()))[-1]
-    lines += [
-        "",
-        f"Pooled, full length: minDCF(0.01) {pooled.min_dcf_01:.3f}, minDCF(0.05) "
-        f"{pooled.min_dcf_05:.3f}, actDCF(0.05) {pooled.act_dcf_05:.3f}, Cllr {pooled.cllr:.3f}, "
-        f"minCllr {pooled.min_cllr:.3f}. Calibrated on the same trials, so actDCF and Cllr are "
-        "optimistic.",
-    ]
+    for condition in CONDITIONS:
+        rows = {name: results["conditions"][condition] for name, results in found.items()}
+        for place, (name, row) in enumerate(rows.items()):
+            cells = []
+            for column, result in enumerate(row):
+                best = min(other[column]["eer"] for other in rows.values())
+                mark = "**" if len(rows) > 1 and result["eer"] == best else ""
+                cells.append(f"{mark}{100 * result['eer']:.2f}{mark}{_interval(result)}")
+            lines.append(f"| {'' if place else condition} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _interval(result: Results) -> str:
+    low, high = result["eer_low"], result["eer_high"]
+    return "" if low is None else f" [{100 * low:.1f}–{100 * high:.1f}]"
+
+
+def unseen(found: dict[str, Results]) -> str:
+    """A Markdown table of what the default operating point does to speakers who did not set it."""
+    any_row = next(iter(found.values()))["held_out"]["full"]
+    lines = [
+        f"| at `{any_row['point']}`, set by other speakers | | false accepts % [95 % of splits] "
+        "| misses % | actDCF(.05) | Cllr | minCllr |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for condition in CONDITIONS:
+        for place, (name, results) in enumerate(found.items()):
+            r = results["held_out"][condition]
+            lines.append(
+                f"| {'' if place else condition} | {name} | {100 * r['p_fa']:.2f} "
+                f"[{100 * r['p_fa_low']:.1f}–{100 * r['p_fa_high']:.1f}] | {100 * r['p_miss']:.1f} "
+                f"| {r['act_dcf_05']:.3f} | {r['cllr']:.3f} | {r['min_cllr']:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def card(name: str, results: Results) -> str:
+    """What a model's card says of its figures."""
+    pooled = results["conditions"]["full"][-1]
+    return "\n\n".join(
+        [
+            table({name: results}),
+            unseen({name: results}),
+            f"Pooled, full length: minDCF(0.01) {pooled['min_dcf_01']:.3f}, minDCF(0.05) "
+            f"{pooled['min_dcf_05']:.3f}. Weights `{results['fingerprint']}`.",
+        ]
+    )
+
+
+def renew(path: Path, text: str) -> None:
+    """Replace what stands between the markers of ``path``, where there are any."""
+    if not path.exists() or START not in (old := path.read_text(encoding="utf-8")):
+        return
+    whole: Callable[[re.Match[str]], str] = lambda _: f"{START}\n\n{text}\n\n{END}"  # noqa: E731
+    replace_file(path, re.sub(f"{START}.*?{END}", whole, old, flags=re.DOTALL))
+    print(f"renewed {path}")
 
 
 if __name__ == "__main__":
