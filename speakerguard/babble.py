@@ -60,7 +60,7 @@ class Babble:
         gain = _rms(self._speech(name)) * 10 ** (-self.snr / 20) / _rms(noise)
         mixed = waveform + np.float32(gain) * noise
         peak = max(1.0, float(np.abs(mixed).max()))
-        return mixed / np.float32(peak)
+        return (mixed / np.float32(peak)).astype(np.float32)
 
     def behind(self, name: str, count: int) -> Waveform:
         """The babble for recording ``name``: float32 (count,)."""

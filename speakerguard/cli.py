@@ -265,7 +265,8 @@ def evaluate(
     from speakerguard.trials import read_scores, read_trials, replace_file
 
     if scores is not None and trials is None and seconds is None and babble is None:
-        table, llr, about = read_scores(scores), None, {"scores": scores.name}
+        table, llr = read_scores(scores), None
+        about: dict[str, Any] = {"scores": scores.name}
     elif scores is not None or trials is None:
         raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
     else:
