@@ -81,7 +81,9 @@ class TrainConfig(_Strict):
 
     Attributes:
         out: folder for weights, curves and state.
-        init: model to start from, a name or folder; its configuration must equal ``model``.
+        init: model to start from, a name or folder. If only its head differs from ``model``, it
+            gives its trunk and the head starts anew.
+        frozen: steps during which the trunk stays as it is, while a new head finds its way.
         steps: length of the run, for which the learning rate is planned.
         voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
         unlabelled_share: part of the batch drawn from unlabelled speech.
@@ -100,6 +102,7 @@ class TrainConfig(_Strict):
     seed: int = 0
     out: Path
     init: str | None = None
+    frozen: int = Field(default=0, ge=0)
     model: ModelConfig = ModelConfig()
     data: DataConfig
     loss: LossConfig

@@ -30,11 +30,13 @@ from torch.utils.data import DataLoader
 from speakerguard import checkpoint, losses
 from speakerguard.batches import Batch, BatchSampler, Report
 from speakerguard.config import LossConfig, TrainConfig, load
-from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
 from speakerguard.metrics import eer
 from speakerguard.model import SpeakerEncoder
 from speakerguard.speech import load_speech
 from speakerguard.trials import Trial, check_files, read_trials
+
+TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depend on
 
 
 class DevSet:
@@ -107,17 +109,28 @@ class Trainer:
         self._resume()
         self.parallel: nn.Module = self.encoder
         if self.world > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(self.encoder)
+            self.parallel = nn.parallel.DistributedDataParallel(
+                self.encoder, find_unused_parameters=config.frozen > 0
+            )
 
     def _encoder(self) -> SpeakerEncoder:
         if not self.config.init:
+            if self.config.frozen:
+                raise ConfigError("frozen keeps the trunk that init brings; give an init as well.")
             return SpeakerEncoder(self.config.model)
-        encoder, _ = checkpoint.load(checkpoint.resolve(self.config.init))
-        if encoder.config != self.config.model:
+        start, _ = checkpoint.load(checkpoint.resolve(self.config.init))
+        if start.config == self.config.model:
+            return start
+        encoder = SpeakerEncoder(self.config.model)
+        same = {name: getattr(self.config.model, name) for name in TRUNK}
+        if start.config.model_copy(update=same) != start.config:
             raise CheckpointError(
-                f"{self.config.init}: its network is {encoder.config}, the configuration asks for "
-                f"{self.config.model}."
+                f"{self.config.init}: its network is {start.config}, the configuration asks for "
+                f"{self.config.model}. To keep its trunk under another head, "
+                f"{', '.join(TRUNK)} must be the same."
             )
+        encoder.trunk.load_state_dict(start.trunk.state_dict())
+        self.report(f"{self.config.init} gives its trunk; the head differs and starts anew")
         return encoder
 
     def run(self) -> float:
@@ -168,6 +181,8 @@ class Trainer:
         self.softmax.margin = config.loss.margin * grown
         waveforms, labels, teacher = (part.to(self.device) for part in batch)
         self.parallel.train()
+        frozen = self.step < config.frozen
+        self.encoder.trunk.requires_grad_(not frozen).train(not frozen)
         with torch.no_grad():
             features = self.encoder.front_end(waveforms)
             _mask_features(features, config, grown)
@@ -354,9 +369,16 @@ def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> No
         features.masked_fill_(hidden[:, None, :] if axis == 2 else hidden[:, :, None], 0.0)
 
 
-def train(path: Path, report: Report = print) -> float:
-    """Train by a configuration file; returns the best equal error rate on dev, in [0, 1]."""
-    return Trainer(load(path), report).run()
+def train(path: Path, report: Report = print, init: str | None = None) -> float:
+    """Train by a configuration file; returns the best equal error rate on dev, in [0, 1].
+
+    Args:
+        init: model to start from, instead of the file's own ``init``.
+    """
+    config = load(path)
+    if init is not None:
+        config = config.model_copy(update={"init": init})
+    return Trainer(config, report).run()
 
 
 if __name__ == "__main__":

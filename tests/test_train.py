@@ -22,7 +22,7 @@ from speakerguard.audio import SAMPLE_RATE, AudioSource, read
 from speakerguard.batches import BatchSampler
 from speakerguard.config import TrainConfig
 from speakerguard.data import SpeechSet
-from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
 from speakerguard.speech import Speech
 from speakerguard.train import DevSet, Trainer
 
@@ -256,6 +256,27 @@ def test_a_run_can_start_from_another(corpus: Path, tmp_path: Path) -> None:
     wider = config(corpus, tmp_path / "third", init=init, model={"width": 8})
     with pytest.raises(CheckpointError, match=r"first: its network is .*width=4.* asks for .*=8"):
         Trainer(wider, quiet)
+
+
+def test_a_new_head_on_a_frozen_then_free_trunk(corpus: Path, tmp_path: Path) -> None:
+    Trainer(config(corpus, tmp_path / "first", steps=3), quiet).run()
+    first, _ = checkpoint.load(tmp_path / "first")
+    init = {"init": str(tmp_path / "first"), "model": {"head": "mean"}, "frozen": 2}
+    run = Trainer(config(corpus, tmp_path / "second", **init), quiet)
+    kept = {name: tensor.clone() for name, tensor in first.trunk.state_dict().items()}
+    heads = []
+    for step in range(3):
+        run.step = step
+        run._learn(run.batches[step])
+        heads.append(run.encoder.head.state_dict()["affine.weight"].clone())
+        same = [torch.equal(t, kept[n]) for n, t in run.encoder.trunk.state_dict().items()]
+        assert all(same) if step < 2 else not any(same)
+    assert not torch.equal(heads[0], heads[1])
+
+
+def test_frozen_without_init_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give an init as well"):
+        Trainer(config(corpus, tmp_path, frozen=5), quiet)
 
 
 def test_curves_and_tensorboard_are_written(
