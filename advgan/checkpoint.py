@@ -24,11 +24,13 @@ from advgan.discriminator import Discriminator, DiscriminatorConfig
 from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
-from advgan.vocoder import NeuralVocoder, VocoderConfig
+from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
+from speakerguard.audio import printable
 from speakerguard.checkpoint import MODEL_FILE, folder
 from speakerguard.errors import CheckpointError
 
 FORMAT = "advgan-1"
+VOCODER = "vocoder"  # name of the shipped one
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,22 @@ def resolve(kind: str, model: str | os.PathLike[str]) -> Path:
 def shipped(name: str) -> bool:
     """Whether a checkpoint of this name lies beside the package."""
     return (folder() / name / MODEL_FILE).is_file()
+
+
+def load_vocoder(name: str | os.PathLike[str] | None = None) -> Vocoder:
+    """``griffin-lim``, or a trained vocoder; None takes the shipped one, else Griffin-Lim.
+
+    Raises:
+        CheckpointError: no such vocoder, or it was made for another mel convention.
+    """
+    if name is None:
+        name = VOCODER if shipped(VOCODER) else GRIFFIN_LIM
+    if name == GRIFFIN_LIM:
+        return GriffinLim()
+    loaded = load("vocoder", name)
+    STANDARD.require(loaded.convention, f"the vocoder {printable(os.fspath(name))}")
+    assert isinstance(loaded.network, NeuralVocoder)
+    return loaded.network
 
 
 def _state(network: nn.Module) -> Mapping[str, Tensor]:

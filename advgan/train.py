@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
 from advgan.loop import Loop, Report
 from speakerguard.audio import printable
 from speakerguard.config import load_as
@@ -24,14 +25,27 @@ def train(kind: str, path: Path, report: Report = print) -> float:
     Raises:
         SpeakerguardError: of a kind that says what to do.
     """
-    from advgan import config as c
-
+    # each kind loads its own part alone; the guard's network and its data come with them
     if kind == "vc":
         from advgan.conversion import VcTask
 
-        vc = load_as(path, c.VcConfig)
+        vc = load_as(path, VcConfig)
         return Loop(vc, VcTask(vc, report), report).run()
-    raise NotImplementedError(kind)
+    if kind == "vocoder":
+        from advgan.vocoding import VocoderTask
+
+        vocoder = load_as(path, VocoderRunConfig)
+        return Loop(vocoder, VocoderTask(vocoder, report), report).run()
+    if kind == "adversarial":
+        from advgan.adversarial import ConvertTask, PerturbTask
+
+        attack = load_as(path, AdversarialConfig)
+        task = ConvertTask if attack.mode == "convert" else PerturbTask
+        return Loop(attack, task(attack, report), report).run()
+    from advgan.detector import DetectorTask
+
+    detector = load_as(path, DetectorConfig)
+    return Loop(detector, DetectorTask(detector, report), report).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

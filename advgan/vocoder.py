@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from advgan.mel import STANDARD, MelConvention, mel_filters
 
+GRIFFIN_LIM = "griffin-lim"
 ITERATIONS = 32  # of Griffin-Lim
 MOMENTUM = 0.99  # Perraudin et al. 2013
 
@@ -47,7 +48,7 @@ class GriffinLim(nn.Module):
     torch.Size([1, 4864])
     """
 
-    name = "griffin-lim"
+    name = GRIFFIN_LIM
 
     window: Tensor
     filters: Tensor

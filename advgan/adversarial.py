@@ -1,0 +1,217 @@
+"""Training against a guard: conversions, or perturbations, that its threshold lets through.
+
+The guard's own front end and network are in the loss. Other verifiers judge the result elsewhere
+and never appear here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgan import checkpoint
+from advgan.batches import Crops, DevPair, load_dev
+from advgan.config import AdversarialConfig
+from advgan.conversion import copy_of, device, start, swap_halves
+from advgan.discriminator import Discriminator, deceive_loss, judge_loss
+from advgan.generator import Generator
+from advgan.guard import GuardLoss
+from advgan.loop import Report, Task, descend
+from advgan.mel import STANDARD, MelSpectrogram, from_guard
+from advgan.perturber import Perturber
+from advgan.vocoder import GRIFFIN_LIM, GriffinLim, Vocoder
+from speakerguard.audio import SAMPLE_RATE
+from speakerguard.checkpoint import MODEL_FILE
+
+
+class AdversarialTask(Task):
+    """What both kinds of attack share: guard, discriminator, crops, averages.
+
+    The weights kept are those with the lowest loss on dev pairs, of the same parts as in training
+    but for the discriminator's, whose scale drifts.
+    """
+
+    kind: str
+
+    def __init__(self, config: AdversarialConfig, network: nn.Module, report: Report) -> None:
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.guard = GuardLoss(config.guard, config.point).to(device())
+        self.crops = Crops(config, report)
+        self.dev = load_dev(config)
+        self.mel = MelSpectrogram().to(device())
+        self.network = start(self.kind, network, config.init)
+        self.average = copy_of(self.network, type(network)(network.config))
+        self.judge = Discriminator(config.discriminator).to(device())
+        self.modules = {"network": self.network, "average": self.average, "judge": self.judge}
+        self.averages = {"average": "network"}
+        self.parameters = list(self.network.parameters())
+        self.optimisers = {
+            "network": torch.optim.Adam(
+                self.parameters, config.learning_rate, betas=(0.5, 0.999),
+                weight_decay=config.weight_decay,
+            ),
+            "judge": torch.optim.Adam(
+                self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
+            ),
+        }  # fmt: skip
+        report(f"against {config.guard} {self.guard.fingerprint}, above {self.guard.threshold:.3f}")
+
+    def save(self, about: Mapping[str, Any]) -> None:
+        """See :meth:`Task.save`."""
+        about = {
+            "objective": "adversarial",
+            "guard": self.guard.fingerprint,
+            "threshold": self.guard.threshold,
+            "vocoder": self.config.vocoder,
+            **about,
+        }
+        checkpoint.save(self.kind, self.average, self.config.out / MODEL_FILE, STANDARD, about)
+
+    def _fake(self, real: Tensor, made: Tensor) -> Tensor:
+        """Teach the discriminator mels (B, bands, T), then ask it how well ``made`` passes."""
+        judged = judge_loss(self.judge(real), self.judge(made.detach()))
+        parameters = list(self.judge.parameters())
+        descend(judged, self.optimisers["judge"], parameters, self.config.clip)
+        return deceive_loss(self.judge(made))
+
+    def _descend(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
+        loss = torch.stack(list(parts.values())).sum()
+        descend(loss, self.optimisers["network"], self.parameters, self.config.clip)
+        return {name: part.item() for name, part in parts.items()}
+
+    def _measures(self, rows: list[dict[str, float]]) -> dict[str, float]:
+        """Means over dev pairs; ``dev`` is the sum of the weighted losses among them."""
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        losses = {"guard", "reconstruction", "content", "sound"}
+        return {"dev": sum(value for name, value in means.items() if name in losses), **means}
+
+
+class ConvertTask(AdversarialTask):
+    """An AGAIN-VC generator, through a vocoder, against guard and discriminator."""
+
+    kind = "generator"
+
+    def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
+        torch.manual_seed(config.seed)
+        super().__init__(config, Generator(config.model), report)
+        self.vocoder = frozen_vocoder(config)
+
+    def learn(self, step: int) -> dict[str, float]:
+        """See :meth:`Task.learn`."""
+        config, rng = self.config, self.crops.rng(step)
+        sources = self.crops.draw(config.batch, rng).to(device())
+        targets, enrolled = (c.to(device()) for c in self.crops.draw_targets(config.batch, rng))
+        with torch.no_grad():
+            source, target = (
+                self.mel(from_guard(c))[:, :, : config.frames] for c in (sources, targets)
+            )
+            voices = self.guard.embed(enrolled, SAMPLE_RATE)
+        self.network.train()
+        with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
+            # one pass for both, so that normalisation sees rebuilt and converted clips alike
+            made = self.network(
+                torch.cat([source, source]), torch.cat([swap_halves(source), target])
+            ).float()
+        rebuilt, converted = made.chunk(2)
+        parts = self._parts(self.network, source, rebuilt, converted, voices)
+        parts["gan"] = config.loss.gan * self._fake(torch.cat([source, target]), converted)
+        return self._descend({n: p for n, p in parts.items() if n not in {"score", "passed"}})
+
+    def evaluate(self) -> dict[str, float]:
+        """See :class:`AdversarialTask`; also the guard's mean score, and the share let through."""
+        rows = []
+        with torch.inference_mode():
+            for pair in self.dev:
+                source, target = (self._mel(c) for c in (pair.source, pair.target))
+                rebuilt = self.average(source, swap_halves(source))
+                converted = self.average(source, target)
+                voice = self._voice(pair)
+                parts = self._parts(self.average, source, rebuilt, converted, voice)
+                rows.append({name: part.item() for name, part in parts.items()})
+        return self._measures(rows)
+
+    def _parts(
+        self, network: Any, source: Tensor, rebuilt: Tensor, converted: Tensor, voices: Tensor
+    ) -> dict[str, Tensor]:
+        weights = self.config.loss
+        with torch.no_grad():
+            words = network.encode(source).content
+        kept = network.encode(converted).content
+        sound = self.vocoder(converted)
+        scores = (self.guard.embed(sound, STANDARD.sample_rate) * voices).sum(dim=1)
+        l1 = nn.functional.l1_loss
+        return {
+            "guard": weights.guard * self.guard(scores, weights.margin),
+            "reconstruction": weights.reconstruction * l1(rebuilt, source),
+            "content": weights.content * l1(kept, words),
+            "score": scores.mean(),
+            "passed": (scores >= self.guard.threshold).float().mean(),
+        }
+
+    def _mel(self, waveform: Tensor) -> Tensor:
+        mel: Tensor = self.mel(from_guard(waveform[None].to(device())))
+        return mel
+
+    def _voice(self, pair: DevPair) -> Tensor:
+        return self.guard.embed(pair.enrol[None].to(device()), SAMPLE_RATE)
+
+
+class PerturbTask(AdversarialTask):
+    """A bounded perturbation of the waveform, against guard and discriminator."""
+
+    kind = "perturber"
+
+    def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
+        torch.manual_seed(config.seed)
+        super().__init__(config, Perturber(config.perturber), report)
+
+    def learn(self, step: int) -> dict[str, float]:
+        """See :meth:`Task.learn`."""
+        config, rng = self.config, self.crops.rng(step)
+        sources = self.crops.draw(config.batch, rng).to(device())
+        targets, enrolled = (c.to(device()) for c in self.crops.draw_targets(config.batch, rng))
+        with torch.no_grad():
+            known = self.guard.embed(targets, SAMPLE_RATE)
+            voices = self.guard.embed(enrolled, SAMPLE_RATE)
+        self.network.train()
+        made = self.network(sources, known)
+        parts = self._parts(sources, made, voices)
+        real, fake = (self.mel(from_guard(c)) for c in (sources, made))
+        parts["gan"] = config.loss.gan * self._fake(real, fake)
+        return self._descend({n: p for n, p in parts.items() if n not in {"score", "passed"}})
+
+    def evaluate(self) -> dict[str, float]:
+        """As :meth:`ConvertTask.evaluate`."""
+        rows = []
+        with torch.inference_mode():
+            for pair in self.dev:
+                clips = (pair.source, pair.target, pair.enrol)
+                source, target, enrol = (clip[None].to(device()) for clip in clips)
+                known, voice = (self.guard.embed(c, SAMPLE_RATE) for c in (target, enrol))
+                parts = self._parts(source, self.average(source, known), voice)
+                rows.append({name: part.item() for name, part in parts.items()})
+        return self._measures(rows)
+
+    def _parts(self, sources: Tensor, made: Tensor, voices: Tensor) -> dict[str, Tensor]:
+        weights = self.config.loss
+        scores = (self.guard.embed(made, SAMPLE_RATE) * voices).sum(dim=1)
+        change = (made - sources) / self.config.perturber.epsilon
+        return {
+            "guard": weights.guard * self.guard(scores, weights.margin),
+            "sound": weights.sound * change.square().mean(),
+            "score": scores.mean(),
+            "passed": (scores >= self.guard.threshold).float().mean(),
+        }
+
+
+def frozen_vocoder(config: AdversarialConfig) -> Vocoder:
+    """The vocoder between generator and guard; its weights stay, its gradient passes."""
+    if config.vocoder == GRIFFIN_LIM:
+        return GriffinLim(iterations=config.iterations).to(device())
+    vocoder = checkpoint.load_vocoder(config.vocoder)
+    assert isinstance(vocoder, nn.Module)
+    return vocoder.requires_grad_(False).to(device())

@@ -1,0 +1,211 @@
+"""From a recording and a target to an attack: mel, generator, vocoder, waveform, WAV file.
+
+What is saved says that it is synthetic. What is measured is measured on the saved file.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from advgan import checkpoint
+from advgan.checkpoint import load_vocoder
+from advgan.generator import Generator
+from advgan.legacy import load_pth
+from advgan.mel import MIN_FRAMES, STANDARD, MelSpectrogram, levelled
+from advgan.perturber import Perturber
+from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
+from speakerguard.checkpoint import folder
+from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.speech import load_speech
+
+Mode = Literal["convert", "perturb"]
+
+ADVERSARIAL, PLAIN, PERTURBER = "adversarial", "again-vc", "perturber"
+TAG = "synthetic speech, made by advgan to test speaker verification; not a recording of a person"
+PEAK = 0.99  # louder conversions are turned down
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A recording to convert, or to convert to.
+
+    Attributes:
+        name: what to call it.
+        waveform: float32 (n,), 16 kHz.
+    """
+
+    name: str
+    waveform: Waveform
+
+
+def hear(source: AudioSource, speech_only: bool = False) -> Heard:
+    """Read a recording whole, or, of a target, its speech alone.
+
+    Raises:
+        AudioError: it cannot be read, is silent, holds no speech, or is too short.
+    """
+    speech = load_speech(source)  # a conversion of what is no speech would be noise
+    waveform = speech.samples if speech_only else read(source)
+    seconds, least = len(waveform) / SAMPLE_RATE, MIN_FRAMES * STANDARD.hop / STANDARD.sample_rate
+    if seconds < least:
+        raise AudioError(
+            f"{speech.name}: only {seconds:.2f} s; at least {least:.2f} s are needed. Choose a "
+            "longer recording."
+        )
+    return Heard(speech.name, waveform)
+
+
+def default_generator() -> str:
+    """The adversarial generator where it is shipped, else the plain one.
+
+    Raises:
+        CheckpointError: neither is there.
+    """
+    for name in (ADVERSARIAL, PLAIN):
+        if checkpoint.shipped(name):
+            return name
+    raise CheckpointError(
+        f"no generator is shipped in {folder()}: name one with --load, or train one "
+        "with `advgan-train vc --config configs/advgan-vc-half.yaml`."
+    )
+
+
+class Converter:
+    """A generator and a vocoder, ready to convert.
+
+    Args:
+        generator: name, folder or file of a checkpoint, or an original AGAIN-VC ``.pth``.
+        vocoder: see :func:`advgan.checkpoint.load_vocoder`.
+
+    Raises:
+        CheckpointError: a part is missing or does not fit; weights are never made up.
+    """
+
+    rate = STANDARD.sample_rate
+
+    def __init__(
+        self,
+        generator: str | os.PathLike[str] | None = None,
+        vocoder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        name = default_generator() if generator is None else generator
+        self.name = printable(os.fspath(name))
+        if Path(name).suffix == ".pth":
+            self.generator, self.fingerprint = load_pth(Path(name)), "legacy"
+        else:
+            loaded = checkpoint.load("generator", name)
+            STANDARD.require(loaded.convention, f"the generator {self.name}")
+            assert isinstance(loaded.network, Generator)
+            self.generator, self.fingerprint = loaded.network, loaded.fingerprint
+        self.vocoder = load_vocoder(vocoder)
+        self.mel = MelSpectrogram()
+
+    def convert(self, source: Heard, target: Heard) -> Waveform:
+        """The source's words in the target's voice: float32 (about n,), at :attr:`rate`."""
+        with torch.inference_mode():
+            return _waveform(self.vocoder(self.converted(source, target)))
+
+    def converted(self, source: Heard, target: Heard) -> Tensor:
+        """The same before the vocoder: mel (1, bands, T)."""
+        with torch.inference_mode():
+            converted: Tensor = self.generator(self.mel_of(source), self.mel_of(target))
+        return converted
+
+    def copy(self, source: Heard) -> Waveform:
+        """The source through mel and vocoder alone: float32 (about n,), at :attr:`rate`."""
+        with torch.inference_mode():
+            return _waveform(self.vocoder(self.mel_of(source)))
+
+    def mel_of(self, heard: Heard) -> Tensor:
+        """Mel (1, bands, T) of a recording, at the level that the networks expect."""
+        wide = soxr.resample(heard.waveform, SAMPLE_RATE, self.rate, "VHQ")
+        mel: Tensor = self.mel(torch.from_numpy(levelled(wide))[None])
+        return mel
+
+
+class PerturbingConverter:
+    """A perturber: the source itself, with a small sound added. Same use as :class:`Converter`.
+
+    Args:
+        model: name, folder or file of a checkpoint.
+        guard: the verifier whose embedding says whom to imitate.
+        epsilon: largest change of a sample; None for the one it was trained with.
+    """
+
+    rate = SAMPLE_RATE
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        guard: str = "guard",
+        epsilon: float | None = None,
+    ) -> None:
+        from advgan.guard import GuardLoss
+
+        loaded = checkpoint.load("perturber", PERTURBER if model is None else model)
+        assert isinstance(loaded.network, Perturber)
+        self.name = printable(os.fspath(PERTURBER if model is None else model))
+        self.network, self.fingerprint = loaded.network, loaded.fingerprint
+        self.guard = GuardLoss(guard)
+        trained = loaded.about.get("guard")
+        if trained != self.guard.fingerprint:
+            raise CheckpointError(
+                f"{self.name} was trained against the guard {trained}, this is "
+                f"{self.guard.fingerprint}: its embeddings mean something else. Train it again."
+            )
+        self.epsilon = self.network.config.epsilon if epsilon is None else epsilon
+        if not 0 < self.epsilon <= 0.1:
+            raise UsageError(f"--eps is {self.epsilon:g}; give a number above 0, at most 0.1.")
+        self.mel = MelSpectrogram()
+
+    def convert(self, source: Heard, target: Heard) -> Waveform:
+        """The perturbed source: float32 (n,), 16 kHz."""
+        waveform = torch.from_numpy(source.waveform)[None]
+        with torch.inference_mode():
+            voice = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
+            delta = self.network.delta(waveform, voice) * (
+                self.epsilon / self.network.config.epsilon
+            )
+            return np.asarray((waveform + delta).clamp(-1, 1)[0].numpy(), np.float32)
+
+
+def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> None:
+    """Write 16-bit mono WAV, at once or not at all, that says it is synthetic unless told not to.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with soundfile.SoundFile(part, "w", rate, 1, "PCM_16", format="WAV") as file:
+            if tag:
+                file.comment, file.software = TAG, "advgan"
+            file.write(waveform)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be written ({reason}). Choose another place.") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def tagged(path: Path) -> bool:
+    """Whether a WAV file says that it is synthetic."""
+    with soundfile.SoundFile(path) as file:
+        return str(file.comment).startswith("synthetic speech")
+
+
+def _waveform(batch: Tensor) -> Waveform:
+    waveform = batch[0].float().numpy()
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return np.asarray(waveform * min(1.0, PEAK / max(peak, 1e-9)), np.float32)

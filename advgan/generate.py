@@ -1,0 +1,223 @@
+"""``advgan-generate``: an adversarial set over a corpus, for training and testing detectors.
+
+    advgan-generate --corpus LibriSpeech/dev-clean -o out/adversarial
+
+Sources and targets are drawn by seed: each source is a recording, each target another speaker's
+voice, judged against a further recording of that speaker where there is one. The same command
+goes on after a kill. ``manifest.tsv`` and ``manifest.json`` list everything, failures too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from advgan.batches import Pair, read_pairs
+from advgan.infer import Settings, add_settings, load_session, one_thread, settings_of
+from advgan.manifest import append, read_journal, write_manifest
+from speakerguard.audio import printable
+from speakerguard.data import find_utterances
+from speakerguard.errors import AudioError, SpeakerguardError, UsageError
+from speakerguard.trials import replace_file, speaker_of
+
+SETTINGS = "settings.txt"
+
+
+def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
+    """``count`` pairs drawn by ``seed``; every speaker is a target about equally often.
+
+    Raises:
+        UsageError: no such folder, or recordings of fewer than two speakers.
+    """
+    voices: dict[str, list[str]] = defaultdict(list)
+    for path in find_utterances(corpus):
+        voices[speaker_of(path.as_posix())].append(path.as_posix())
+    if len(voices) < 2:
+        raise UsageError(
+            f"{corpus}: recordings of {len(voices)} speaker; at least two are needed, in folders "
+            "named after them."
+        )
+    rng, names = np.random.default_rng(seed), sorted(voices)
+    pairs: list[Pair] = []
+    order: list[str] = []
+    for _ in range(count):
+        order = order or [names[i] for i in rng.permutation(len(names))]
+        target = order.pop()
+        source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
+        heard = voices[target]
+        first, second = (heard[i] for i in _two(len(heard), rng))
+        pairs.append(Pair(voices[source][int(rng.integers(len(voices[source])))], first, second))
+    return pairs
+
+
+def _two(count: int, rng: np.random.Generator) -> tuple[int, int]:
+    if count == 1:
+        return 0, 0
+    first, second = rng.choice(count, 2, replace=False)
+    return int(first), int(second)
+
+
+def convert(settings: Settings, corpus: Path, out: Path, name: str, pair: Pair) -> dict[str, Any]:
+    """One conversion, or why there is none: a row of the manifest."""
+    row: dict[str, Any] = {
+        "id": name,
+        "source": pair.source,
+        "target": pair.target,
+        "enrol": pair.enrol,
+    }
+    try:
+        record = load_session(settings).attack(
+            corpus / pair.source,
+            corpus / pair.target,
+            out / name,
+            enrol=corpus / pair.enrol,
+            picture=False,
+        )
+    except AudioError as error:
+        return row | {"error": str(error)}
+    return row | {
+        "output": f"{name}.wav",
+        "sha256": record["sha256"],
+        "before": record["before"]["score"],
+        "after": record["after"]["score"],
+        "accepted": record["after"]["accepted"],
+        "detector_llr": record["detector_llr"],
+        "dnsmos": record["quality"]["dnsmos"],
+        "seconds": record["quality"]["seconds"],
+        "generator": record["fingerprint"],
+        "vocoder": record["vocoder"],
+    }
+
+
+def run(options: argparse.Namespace) -> int:
+    """All that is still to do; returns how many failed, over all runs.
+
+    Raises:
+        UsageError: another run's folder, a full disk, a worker that was killed. What is finished
+            stays and is listed.
+    """
+    settings: Settings = settings_of(options)
+    out: Path = options.output
+    pairs = read_pairs(options.pairs) if options.pairs else None
+    pairs = pairs or choose(options.corpus, options.number, settings.seed)
+    load_session(settings)  # what is wrong with the settings shows at once
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_settings(out, options, settings)
+    names = [f"{index:06d}" for index in range(len(pairs))]
+    rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
+    todo = [(n, pair) for n, pair in zip(names, pairs, strict=True) if n not in rows]
+    print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
+    started, last = time.monotonic(), 0.0
+    try:
+        for done, row in enumerate(_rows(settings, options, todo), start=1):
+            append(out, row)
+            rows[row["id"]] = row
+            if row.get("error"):
+                print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
+            now = time.monotonic()
+            if now - last > 10 or done == len(todo):
+                left = (now - started) / done * (len(todo) - done) / 60
+                accepted = sum(bool(r.get("accepted")) for r in rows.values())
+                print(
+                    f"  {len(rows)}/{len(pairs)}  accepted {accepted}  {left:.1f} min left",
+                    flush=True,
+                )
+                last = now
+    finally:
+        ordered = [rows[name] for name in names if name in rows]
+        write_manifest(out, ordered, vars(settings) | {"corpus": str(options.corpus)})
+    failed = sum(bool(row.get("error")) for row in ordered)
+    print(f"{len(ordered) - failed} converted, {failed} failed; listed in {out / 'manifest.tsv'}")
+    return failed
+
+
+def _rows(
+    settings: Settings, options: argparse.Namespace, todo: list[tuple[str, Pair]]
+) -> Iterator[dict[str, Any]]:
+    """Finished rows, as they come."""
+    jobs = iter((settings, options.corpus, options.output, name, pair) for name, pair in todo)
+    workers = min(options.njobs, len(todo))
+    if workers <= 1:
+        for job in jobs:
+            yield convert(*job)
+        return
+    spawned = get_context("spawn")  # a fork would copy threads that hold locks
+    with ProcessPoolExecutor(workers, spawned, initializer=one_thread) as pool:
+        waiting: set[Future[dict[str, Any]]] = set()
+        while True:
+            for job in itertools.islice(jobs, 2 * workers - len(waiting)):
+                waiting.add(pool.submit(convert, *job))
+            if not waiting:
+                return
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                try:
+                    row = future.result()
+                except BrokenProcessPool:
+                    raise UsageError(
+                        "a worker was killed, perhaps for memory. What is finished is listed; run "
+                        "the same command again, with a smaller --njobs, to go on."
+                    ) from None
+                yield row
+
+
+def _whole(out: Path, row: dict[str, Any]) -> bool:
+    """Whether a row of the journal needs no second try."""
+    return bool(row.get("error")) or (out / str(row.get("output"))).is_file()
+
+
+def _keep_settings(out: Path, options: argparse.Namespace, settings: Settings) -> None:
+    """Refuse to mix conversions of different settings in one folder."""
+    plan = {"corpus": str(options.corpus), "pairs": str(options.pairs), "number": options.number}
+    text = repr(sorted({**vars(settings), **plan}.items())) + "\n"
+    path = out / SETTINGS
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{out} holds conversions made with other settings. Choose another -o.")
+    replace_file(path, text)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="advgan-generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--corpus", type=Path, required=True, help="folder of speakers, such as LibriSpeech's")
+    add("--pairs", type=Path, help="list of source, target, enrol in place of drawn pairs")
+    add("-n", "--number", type=int, default=200, help="pairs to draw; default %(default)s")
+    add("--output", "-o", type=Path, required=True, help="folder to write to, or to go on in")
+    add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add_settings(parser)
+    options = parser.parse_args(arguments)
+    if options.number < 1 or options.njobs < 1:
+        parser.error("--number and --njobs: at least 1")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; failures of single recordings do not fail it, they are listed."""
+    try:
+        run(parse(arguments))
+    except SpeakerguardError as error:
+        print(f"advgan-generate: {printable(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("advgan-generate: stopped; the same command goes on.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

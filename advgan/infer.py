@@ -1,0 +1,290 @@
+"""``advgan-infer``: convert recordings to other voices, and say what the guard makes of it.
+
+    advgan-infer -s src.wav -t tgt.wav
+    advgan-infer -s speeches/ -t target_voices/ -o out
+
+Everything printed is measured on the 16-bit file as saved and read back. For research and for
+testing verifiers of your own; only with voices whose owners agreed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from advgan import checkpoint
+from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav
+from advgan.described import check_config, check_dsp
+from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
+from advgan.mel import STANDARD
+from advgan.pictures import plot_conversion
+from speakerguard.audio import SAMPLE_RATE, printable
+from speakerguard.data import AUDIO_SUFFIXES
+from speakerguard.errors import AudioError, SpeakerguardError, UsageError
+from speakerguard.trials import replace_file
+
+SEED = 961998  # the reference's
+OUT = Path("out/attack")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all conversions of one call share; see the command's options."""
+
+    load: str | None = None
+    config: Path | None = None
+    dsp_config: Path | None = None
+    seglen: int | None = None
+    seed: int = SEED
+    mode: str = "convert"
+    eps: float | None = None
+    vocoder: str | None = None
+    guard: str = "guard"
+    point: str | None = None
+    tag: bool = True
+
+
+class Session:
+    """Networks loaded once, conversions one after another."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        torch.manual_seed(settings.seed)
+        self.converter: Converter | PerturbingConverter
+        if settings.mode == "perturb":
+            self.converter = PerturbingConverter(settings.load, settings.guard, settings.eps)
+        else:
+            self.converter = Converter(settings.load, settings.vocoder)
+            check_config(settings.config, self.converter.generator.config)
+        check_dsp(settings.dsp_config)
+        self.judge = Judge(settings.guard, settings.point)
+        self.detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
+
+    def attack(
+        self, source: Path, target: Path, stem: Path, enrol: Path | None = None,
+        picture: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Convert, save ``stem``.wav, .json and .png, measure; returns what is in the JSON.
+
+        Args:
+            enrol: what the guard has enrolled; the target's recording itself where None.
+
+        Raises:
+            AudioError: source or target cannot be used.
+        """
+        voice, words = hear(target, speech_only=True), hear(source)
+        rng = np.random.default_rng(self.settings.seed)
+        voice, words = (cut(heard, self.settings.seglen, rng) for heard in (voice, words))
+        started = time.perf_counter()
+        made = self.converter.convert(words, voice)
+        seconds = time.perf_counter() - started
+        path = stem.with_name(stem.name + ".wav")
+        save_wav(path, made, self.converter.rate, self.settings.tag)
+        profile = self.judge.profile([enrol or target])
+        before, after = (self.judge.opinion(profile, file) for file in (source, path))
+        record: dict[str, Any] = {
+            "source": str(source),
+            "target": str(target),
+            "enrol": str(enrol or target),
+            "output": str(path),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "mode": self.settings.mode,
+            "generator": self.converter.name,
+            "fingerprint": self.converter.fingerprint,
+            "vocoder": getattr(getattr(self.converter, "vocoder", None), "name", None),
+            "eps": getattr(self.converter, "epsilon", None),
+            "seed": self.settings.seed,
+            "before": dataclasses.asdict(before),
+            "after": dataclasses.asdict(after),
+            "detector_llr": self.detector.llr(path) if self.detector else None,
+            "quality": quality(path, words),
+            "conversion_seconds": seconds,
+            "tagged_synthetic": self.settings.tag,
+        }
+        replace_file(stem.with_name(stem.name + ".json"), json.dumps(record, indent=2) + "\n")
+        if picture:
+            plot_conversion(source, target, path, stem.with_name(stem.name + ".png"))
+        return record
+
+
+def cut(heard: Heard, frames: int | None, rng: np.random.Generator) -> Heard:
+    """``frames`` mel frames of a recording, from a random place; all where it is no longer."""
+    if frames is None:
+        return heard
+    count = round(frames * STANDARD.hop / STANDARD.sample_rate * SAMPLE_RATE)
+    if len(heard.waveform) <= count:
+        return heard
+    start = int(rng.integers(len(heard.waveform) - count + 1))
+    return Heard(heard.name, heard.waveform[start : start + count])
+
+
+def recordings(path: Path) -> list[Path]:
+    """A file itself, or all recordings directly in a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+        if found:
+            return found
+        raise UsageError(f"{path}: holds no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}).")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder. Check the path.")
+    return [path]
+
+
+def describe(record: dict[str, Any]) -> str:
+    """A record as people read it."""
+    sound = record["quality"]
+    before, after = (Opinion(**record[when]) for when in ("before", "after"))
+    decision = "ACCEPT" if after.accepted else "reject"
+    shown = {
+        "DNSMOS": sound["dnsmos"],
+        "STOI to source": sound["stoi_to_source"],
+        "pitch correlation": sound["pitch_correlation"],
+    }
+    figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
+    llr = record["detector_llr"]
+    opinion = "no discriminator is shipped" if llr is None else f"LLR {llr:+.2f} for real speech"
+    return "\n".join(
+        [
+            printable(f"{record['source']} -> {record['target']}"),
+            f"  guard     {before.shown} before, {after.shown} after; threshold "
+            f"{after.threshold:+.3f} ({after.point}): {decision}",
+            f"  detector  {opinion}",
+            f"  quality   {figures or 'not measured'}",
+            f"  took      {record['conversion_seconds']:.2f} s for {sound['seconds']:.1f} s, with "
+            f"{printable(record['generator'])} and {record['vocoder'] or 'no vocoder'}",
+            printable(f"  saved     {record['output']}"),
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load_session(settings: Settings) -> Session:
+    """The session of these settings, loaded once in this process."""
+    return Session(settings)
+
+
+def run_job(settings: Settings, source: Path, target: Path, stem: Path) -> dict[str, Any] | str:
+    """One conversion in this process: its record, or why there is none."""
+    try:
+        return load_session(settings).attack(source, target, stem)
+    except AudioError as error:
+        return str(error)
+
+
+def one_thread() -> None:
+    """Workers share the machine, a thread each."""
+    torch.set_num_threads(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    try:
+        failures = run(parse(arguments))
+    except SpeakerguardError as error:
+        print(f"advgan-infer: {printable(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(AudioError.exit_code if failures else 0)
+
+
+def run(options: argparse.Namespace) -> int:
+    """All conversions asked for; returns how many failed, each of which was printed."""
+    settings = settings_of(options)
+    sources, targets = recordings(options.source), recordings(options.target)
+    pairs = [(s, t) for s in sources for t in targets]
+    stems = [options.output / f"{s.stem}_to_{t.stem}" for s, t in pairs]
+    if len(set(stems)) < len(stems):
+        raise UsageError("two recordings have the same name; rename one, or convert them apart.")
+    if options.dry:
+        load_session(settings)
+        print("\n".join(printable(f"{s} -> {t}") for s, t in pairs))
+        return 0
+    jobs = [(settings, s, t, stem) for (s, t), stem in zip(pairs, stems, strict=True)]
+    load_session(settings)  # what is wrong with the settings shows at once
+    failures = 0
+    workers = min(options.njobs, len(jobs))
+    if workers > 1:
+        spawned = get_context("spawn")  # a fork would copy threads that hold locks
+        with ProcessPoolExecutor(workers, spawned, initializer=one_thread) as pool:
+            results = pool.map(run_job, *zip(*jobs, strict=True))
+            failures = sum(_show(result, job) for result, job in zip(results, jobs, strict=True))
+    else:
+        failures = sum(_show(run_job(*job), job) for job in jobs)
+    if failures:
+        print(f"advgan-infer: {failures} of {len(jobs)} failed, listed above", file=sys.stderr)
+    return failures
+
+
+def _show(result: dict[str, Any] | str, job: tuple[Settings, Path, Path, Path]) -> int:
+    if isinstance(result, str):
+        print(f"advgan-infer: {printable(f'{job[1]} -> {job[2]}: {result}')}", file=sys.stderr)
+        return 1
+    print(describe(result), flush=True)
+    return 0
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The options that a conversion depends on."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return Settings(**{name: getattr(options, name) for name in names})
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The options that every command that converts has."""
+    add = parser.add_argument
+    add("--load", "-l", help="generator: a shipped name, folder, file, or original .pth")
+    add("--config", "-c", type=Path, help="training configuration the weights must agree with")
+    add("--dsp-config", "-d", type=Path, help="mel description that must agree with ours")
+    add("--seglen", type=int, help="use so many mel frames of each recording, from a random place")
+    add("--seed", type=int, default=SEED, help="of those places; default %(default)s")
+    add("--mode", choices=("convert", "perturb"), default="convert", help="default %(default)s")
+    add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
+    add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
+    add("--guard", default="guard", help="verifier that is asked; default %(default)s")
+    add("--point", help="its operating point; default: its own")
+    add(
+        "--no-tag", dest="tag", action="store_false",
+        help="leave out the note in the WAV file that it is synthetic",
+    )  # fmt: skip
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="advgan-infer", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--source", "-s", type=Path, required=True, help="what is said: a recording or a folder")
+    add("--target", "-t", type=Path, required=True, help="whose voice: a recording or a folder")
+    add("--output", "-o", type=Path, default=OUT, help="folder to write to; default %(default)s")
+    add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add("--dry", action="store_true", help="check everything and list the pairs, convert nothing")
+    add_settings(parser)
+    options = parser.parse_args(arguments)
+    if options.seglen is not None and options.seglen < 32:
+        parser.error("--seglen: at least 32 frames, 0.4 s, are needed")
+    if options.njobs < 1:
+        parser.error("--njobs: at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What verifiers and the discriminator say of a saved file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from advgan import checkpoint
+from advgan.converter import Heard
+from advgan.discriminator import Discriminator
+from advgan.mel import STANDARD, MelSpectrogram, levelled, read
+from advgan.quality import dnsmos, pitch_correlation
+from speakerguard import audio
+from speakerguard.audio import AudioSource
+from speakerguard.engines import Embedding
+from speakerguard.errors import AudioError
+from speakerguard.verifier import Verifier
+
+DISCRIMINATOR = "discriminator"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """One verifier's answer to the claim that a file is the target's voice.
+
+    Attributes:
+        score: cosine; None where the verifier hears nothing to judge, and ``reason`` says why.
+    """
+
+    model: str
+    score: float | None
+    threshold: float
+    point: str
+    accepted: bool
+    reason: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The score, for people."""
+        return "no speech" if self.score is None else f"{self.score:+.3f}"
+
+
+class Judge:
+    """A verifier with its own threshold."""
+
+    def __init__(self, model: str = "guard", point: str | None = None) -> None:
+        self.verifier = Verifier(model)
+        self.name = self.verifier.model
+        self.point = self.verifier.calibration.point(point)
+
+    def profile(self, sources: Sequence[AudioSource]) -> Embedding:
+        """Centroid of what is enrolled: float32 (dimension,), unit length."""
+        mean = np.mean(self.verifier.embed(sources), axis=0)
+        return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+    def score(self, profile: Embedding, source: AudioSource) -> float:
+        """Cosine of a recording's speech with a profile."""
+        (embedding,) = self.verifier.embed([source])
+        return float(profile @ embedding)
+
+    def opinion(self, profile: Embedding, source: AudioSource) -> Opinion:
+        """Score and decision at the operating point; what cannot be judged is not accepted."""
+        limit = self.point.threshold
+        try:
+            score = self.score(profile, source)
+        except AudioError as error:
+            return Opinion(self.name, None, limit, self.point.name, False, str(error))
+        return Opinion(self.name, score, limit, self.point.name, score >= limit)
+
+
+class Detector:
+    """The discriminator as a detector of made speech; see :mod:`advgan.detector`."""
+
+    def __init__(self, model: str = DISCRIMINATOR) -> None:
+        loaded = checkpoint.load("discriminator", model)
+        STANDARD.require(loaded.convention, f"the discriminator {model}")
+        assert isinstance(loaded.network, Discriminator)
+        self.network = loaded.network
+        self.fingerprint = loaded.fingerprint
+        self.scale = float(loaded.about.get("scale", 1.0))
+        self.offset = float(loaded.about.get("offset", 0.0))
+        self.mel = MelSpectrogram()
+
+    def llr(self, source: AudioSource) -> float:
+        """Log-likelihood ratio, natural, of real against made speech."""
+        return self.llr_of(levelled(read(source)))
+
+    def llr_of(self, waveform: audio.Waveform) -> float:
+        """The same for a waveform float32 (n,) at 22.05 kHz, at the usual level."""
+        with torch.inference_mode():
+            mel = self.mel(torch.from_numpy(waveform)[None])
+            score = float(self.network.score(mel)[0])
+        return self.scale * score + self.offset
+
+
+def quality(path: Path, source: Heard) -> dict[str, float | None]:
+    """Figures of a saved file beside the recording it was made from; None where unknown."""
+    from advgan.report.quality import stoi
+
+    made = audio.read(path)
+    opinion = dnsmos(made)
+    count = min(len(made), len(source.waveform))
+    figures = {
+        "dnsmos": opinion["overall"] if opinion else None,
+        "dnsmos_p808": opinion["p808"] if opinion else None,
+        "stoi_to_source": stoi(source.waveform[:count], made[:count]),
+        "pitch_correlation": pitch_correlation(source.waveform, made),
+        "seconds": float(soundfile.info(path).duration),
+    }
+    return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}

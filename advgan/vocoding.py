@@ -1,0 +1,113 @@
+"""Training the neural vocoder: waveform to mel and back, judged by spectra and an adversary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advgan import checkpoint
+from advgan.batches import Crops, load_dev
+from advgan.config import VocoderRunConfig
+from advgan.conversion import copy_of, device, start
+from advgan.discriminator import Discriminator, deceive_loss, judge_loss
+from advgan.loop import Report, Task, descend
+from advgan.mel import STANDARD, MelSpectrogram, from_guard
+from advgan.vocoder import NeuralVocoder
+from speakerguard.checkpoint import MODEL_FILE
+
+RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))  # FFT, hop, window: samples
+
+
+class SpectralLoss(nn.Module):
+    """Distance of waveforms (B, n) by their spectra at three resolutions.
+
+    Spectral convergence and L1 of log magnitudes, averaged (Yamamoto et al. 2020, arXiv
+    1910.11480, section 2.2).
+    """
+
+    def forward(self, made: Tensor, real: Tensor) -> Tensor:
+        """0 for equal sounds."""
+        losses = []
+        for size, hop, width in RESOLUTIONS:
+            window = torch.hann_window(width, device=made.device)
+            a, b = (
+                torch.stft(x, size, hop, width, window, return_complex=True).abs().clamp(min=1e-5)
+                for x in (made, real)
+            )
+            losses.append((b - a).norm() / b.norm() + nn.functional.l1_loss(a.log(), b.log()))
+        return torch.stack(losses).mean()
+
+
+class VocoderTask(Task):
+    """Copy-synthesis of crops; an adversary on mels of the result joins where asked for."""
+
+    def __init__(self, config: VocoderRunConfig, report: Report = print) -> None:
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.crops = Crops(config, report)
+        self.dev = load_dev(config)
+        torch.manual_seed(config.seed)
+        self.mel = MelSpectrogram().to(device())
+        self.spectral = SpectralLoss()
+        self.vocoder = start("vocoder", NeuralVocoder(config.model), config.init)
+        self.average = copy_of(self.vocoder, NeuralVocoder(config.model))
+        self.modules = {"vocoder": self.vocoder, "average": self.average}
+        self.averages = {"average": "vocoder"}
+        self.parameters = list(self.vocoder.parameters())
+        decay = config.weight_decay
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "vocoder": torch.optim.AdamW(
+                self.parameters, config.learning_rate, betas=(0.8, 0.99), weight_decay=decay
+            )
+        }
+        if config.adversarial:
+            self.judge = Discriminator(config.discriminator).to(device())
+            self.modules["judge"] = self.judge
+            self.optimisers["judge"] = torch.optim.AdamW(
+                self.judge.parameters(), config.learning_rate / 2, betas=(0.5, 0.9)
+            )
+
+    def learn(self, step: int) -> dict[str, float]:
+        """See :meth:`Task.learn`."""
+        config = self.config
+        crops = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
+        real = from_guard(crops)
+        real = real[:, : real.shape[1] // STANDARD.hop * STANDARD.hop]
+        real_mel = self.mel(real)
+        self.vocoder.train()
+        with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
+            made = self.vocoder(real_mel)
+        made_mel = self.mel(made)
+        parts = {
+            "spectral": self.spectral(made, real),
+            "mel": config.mel_weight * nn.functional.l1_loss(made_mel, real_mel),
+        }
+        if config.adversarial and step >= config.adversarial_from:
+            judged = judge_loss(self.judge(real_mel), self.judge(made_mel.detach()))
+            descend(judged, self.optimisers["judge"], list(self.judge.parameters()), config.clip)
+            parts["deceive"] = config.adversarial * deceive_loss(self.judge(made_mel))
+        loss = torch.stack(list(parts.values())).sum()
+        descend(loss, self.optimisers["vocoder"], self.parameters, config.clip)
+        return {name: part.item() for name, part in parts.items()}
+
+    def evaluate(self) -> dict[str, float]:
+        """Spectral and mel distance of copies of dev's sources."""
+        losses, mels = [], []
+        with torch.inference_mode():
+            for pair in self.dev:
+                real = from_guard(pair.source[None].to(device()))
+                real = real[:, : real.shape[1] // STANDARD.hop * STANDARD.hop]
+                mel = self.mel(real)
+                made = self.average(mel)
+                losses.append(self.spectral(made, real).item())
+                mels.append(nn.functional.l1_loss(self.mel(made), mel).item())
+        spectral, mel_distance = sum(losses) / len(losses), sum(mels) / len(mels)
+        dev = spectral + self.config.mel_weight * mel_distance
+        return {"dev": dev, "spectral": spectral, "mel": mel_distance}
+
+    def save(self, about: Mapping[str, Any]) -> None:
+        """See :meth:`Task.save`."""
+        checkpoint.save("vocoder", self.average, self.config.out / MODEL_FILE, STANDARD, about)
