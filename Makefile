@@ -8,11 +8,13 @@ STAMP := $(VENV)/.installed
 CUDA ?=
 SPEAKER ?=
 AUDIO ?=
+SOURCE ?=
+TARGET ?=
 MODEL ?= guard
 CONFIG ?= configs/guard.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check enroll verify train results lock clean
+.PHONY: help install demo test check enroll verify attack train results lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,6 +43,10 @@ enroll: $(STAMP) ## enrol a voice: SPEAKER=alice AUDIO="a1.wav a2.wav"
 verify: $(STAMP) ## verify a claim: SPEAKER=alice AUDIO=probe.wav
 	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make verify SPEAKER=alice AUDIO=probe.wav'; exit 2; }
 	@$(BIN)/speakerguard verify --model "$(MODEL)" "$(SPEAKER)" $(AUDIO)
+
+attack: $(STAMP) ## convert a voice and ask the guard: SOURCE=src.wav TARGET=tgt.wav
+	@test -n "$(SOURCE)" -a -n "$(TARGET)" || { echo 'usage: make attack SOURCE=src.wav TARGET=tgt.wav'; exit 2; }
+	@$(BIN)/advgan-infer --source "$(SOURCE)" --target "$(TARGET)"
 
 train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an interruption
 	$(BIN)/speakerguard train --config $(CONFIG)
