@@ -1,0 +1,184 @@
+"""The verifier as an attacker meets it: questions that are counted, and gradients where allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from advgan.attacks.contract import NotRunError
+from speakerguard import checkpoint
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.errors import AudioError
+from speakerguard.peers import PEERS
+from speakerguard.speech import load_speech
+
+if TYPE_CHECKING:
+    from advgan.report.defences import Defence
+    from speakerguard.engines import Embedder, Embedding
+
+Pcm = npt.NDArray[np.int16]
+
+
+def to_pcm(waveform: Waveform) -> Pcm:
+    """What a 16-bit file holds of ``waveform``, float in [-1, 1]: int16 (n,)."""
+    return np.clip(np.rint(waveform * 32_768.0), -32_768, 32_767).astype(np.int16)
+
+
+def from_pcm(pcm: Pcm) -> Waveform:
+    """What is read back from it: float32 (n,)."""
+    return pcm.astype(np.float32) / np.float32(32_768)
+
+
+class Model:
+    """A verifier's model: embeddings of audio as it is used, and its network for gradients.
+
+    Audio is heard as a verifier hears a 16-bit file: rounded, its speech found, then embedded.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    def embed(self, waveform: Waveform) -> Embedding:
+        """L2-normalised embedding, float32 (dimension,), of the speech in ``waveform``.
+
+        Raises:
+            AudioError: the verifier refuses it, for instance for want of speech.
+        """
+        speech = load_speech((to_pcm(waveform), SAMPLE_RATE))
+        (embedding,) = self.embedder.embed([speech.samples])
+        return embedding
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The torch network, front end included: (B, n) waveforms to unit embeddings.
+
+        Loaded from its weights, whatever engine the verifier runs on; its parameters are frozen.
+
+        Raises:
+            NotRunError: the model has no torch network.
+        """
+        network: nn.Module
+        if self.embedder.name in PEERS:
+            network = PEERS[self.embedder.name]()
+        elif (self.embedder.folder / checkpoint.MODEL_FILE).is_file():
+            network, _ = checkpoint.load(self.embedder.folder / checkpoint.MODEL_FILE)
+        else:
+            raise NotRunError(f"{self.embedder.name} has no torch network to take gradients of.")
+        return network.eval().requires_grad_(False)
+
+
+@dataclass(eq=False)
+class Guard:
+    """One claim before a verifier: "I am the one whose profile this is".
+
+    Attributes:
+        model: the verifier's model.
+        profile: the claimed speaker's, float32 (dimension,), of length 1.
+        threshold: scores from here on are accepted.
+        rng: the only source of randomness an attack may use.
+        defence: what stands before the verifier; None for nothing.
+        limit: suspicion above which the defence rejects; None while it has none.
+        bystander: gives speech of somebody who is neither source nor target.
+        crowd: gives speech that the attacker may train on.
+        memory: what attacks keep for the next claim to the same profile.
+        queries: questions put so far.
+    """
+
+    model: Model
+    profile: Embedding
+    threshold: float
+    rng: np.random.Generator
+    defence: Defence | None = None
+    limit: float | None = None
+    bystander: Callable[[], Waveform] | None = None
+    crowd: Callable[[int], Sequence[Waveform]] | None = None
+    memory: dict[object, Waveform] = field(default_factory=dict)
+    queries: int = 0
+
+    def score(self, waveform: Waveform) -> float:
+        """Cosine that the verifier, behind its defence, gives: one query.
+
+        Raises:
+            AudioError: it refuses the audio.
+        """
+        self.queries += 1
+        return self._answer(waveform)[0]
+
+    def accepts(self, waveform: Waveform) -> bool:
+        """Whether the verifier, behind its defence, takes the audio for the target: one query."""
+        self.queries += 1
+        try:
+            score, flagged = self._answer(waveform)
+        except AudioError:
+            return False
+        return score >= self.threshold and not flagged
+
+    def similarity(self, waveforms: Tensor) -> Tensor:
+        """Cosine to the profile, differentiable: (B, n) to (B,).
+
+        A defence is passed straight through: what it gives goes forward, and the gradient goes
+        back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). Detection of
+        speech is left out, so ``waveforms`` should be speech throughout.
+        """
+        network, profile = self.model.network, torch.from_numpy(self.profile)
+        if self.defence is None:
+            return network(waveforms) @ profile
+        cosines = []
+        for waveform in waveforms:
+            seen = self.defence.views(waveform.detach().numpy(), self.rng)
+            views = torch.stack([straight_through(waveform, view) for view in seen])
+            cosines.append((network(views) @ profile).mean())
+        return torch.stack(cosines)
+
+    def training_speech(self, count: int) -> Sequence[Waveform]:
+        """Speech of ``count`` strangers to train on.
+
+        Raises:
+            NotRunError: there is none.
+        """
+        found = self.crowd(count) if self.crowd else []
+        if not found:
+            raise NotRunError("no training speech: give --train, a folder of recordings.")
+        return found
+
+    def somebody_else(self) -> Waveform:
+        """Speech of somebody who is neither source nor target.
+
+        Raises:
+            NotRunError: the pairs hold no third speaker.
+        """
+        if self.bystander is None:
+            raise NotRunError("the pairs hold no third speaker.")
+        return self.bystander()
+
+    def _answer(self, waveform: Waveform) -> tuple[float, bool]:
+        if self.defence is None:
+            return float(self.model.embed(waveform) @ self.profile), False
+        heard = from_pcm(to_pcm(waveform))
+        views = self.defence.views(heard, self.rng)
+        scores = [float(self.model.embed(view) @ self.profile) for view in views]
+        suspicion = self.defence.suspicion(heard, scores)
+        flagged = suspicion is not None and self.limit is not None and suspicion > self.limit
+        return self.defence.fuse(scores), flagged
+
+
+def straight_through(waveform: Tensor, seen: Waveform) -> Tensor:
+    """``seen`` going forward, the identity going back; ``seen`` is cut or padded to fit."""
+    fitted = np.zeros(len(waveform), np.float32)
+    count = min(len(seen), len(fitted))
+    fitted[:count] = seen[:count]
+    return waveform + (torch.from_numpy(fitted) - waveform.detach())
+
+
+def training_folder(root: Path) -> Path | None:
+    """The folder ``train`` beside the folder of the recordings, if there is one."""
+    beside = root.resolve().parent / "train"
+    return beside if beside.is_dir() else None
