@@ -7,6 +7,7 @@ profile; of ``doctor``, 1 where something is wrong; 70 is a bug.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from speakerguard import cli_export
+from speakerguard import cli_export, cli_stream
 from speakerguard.errors import SpeakerguardError, UsageError
 
 if TYPE_CHECKING:
@@ -101,15 +102,22 @@ def enroll(
 @app.command()
 def verify(
     name: str,
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A recording; with --stream, - or mic.")],
     point: Point = None,
+    stream: Annotated[
+        bool, typer.Option(help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic.")
+    ] = False,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
-    answer = _verifier(model, store, engine).verify(name, file, point)
+    verifier = _verifier(model, store, engine)
+    if stream:
+        answer = cli_stream.follow(verifier, name, str(file), point)
+    else:
+        answer = verifier.verify(name, file, point)
     if as_json:
         decision = {"decision": "accept" if answer.accepted else "reject"}
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
@@ -319,11 +327,14 @@ def calibrate(
 
 
 @app.command()
-def train(config: Annotated[Path, typer.Option(help="A file such as configs/guard.yaml.")]) -> None:
+def train(
+    config: Annotated[Path, typer.Option(help="A file such as configs/guard.yaml.")],
+    init: Annotated[str | None, typer.Option(help="Model to start from, a name or folder.")] = None,
+) -> None:
     """Train a guard; goes on where an interrupted run stopped."""
     from speakerguard.train import train as run
 
-    rate = run(config, lambda line: print(line, flush=True))
+    rate = run(config, lambda line: print(line, flush=True), init)
     print(f"best EER on dev: {100 * rate:.2f} %")
 
 
@@ -430,6 +441,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
     try:
         if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
             _plug_in()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speakerguard import checkpoint, engines, store_reader
-from speakerguard.audio import AudioSource
+from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.engines import Embedding
 from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile
@@ -21,6 +21,7 @@ from speakerguard.speech import Speech, Warning, load_speech
 if TYPE_CHECKING:
     from speakerguard.calibration import CalibrationFile
     from speakerguard.store import ProfileStore
+    from speakerguard.stream import Stream
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
@@ -115,8 +116,12 @@ class Verifier:
             self._store = ProfileStore(self._store)
         return self._store
 
-    def _profiles(self, name: str | None = None) -> list[Profile]:
-        """Those that this model made; read directly where that is possible."""
+    def profiles(self, name: str | None = None) -> list[Profile]:
+        """All profiles that this model made, sorted by name, or the one of this name.
+
+        Raises:
+            ProfileError: nobody of that name, or enrolled with other weights.
+        """
         if self._store is None or isinstance(self._store, str):
             found = store_reader.read(self._store, self.fingerprint, name)
             if found is not None:
@@ -189,7 +194,7 @@ class Verifier:
             AudioError: the recording cannot be judged; there is no score.
             ProfileError: nobody of that name, or enrolled with other weights.
         """
-        (profile,) = self._profiles(name)
+        (profile,) = self.profiles(name)
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
@@ -205,6 +210,14 @@ class Verifier:
             warnings=tuple(_probe_warnings(speech)),
         )
 
+    def stream(
+        self, name: str, rate: int = SAMPLE_RATE, operating_point: str | None = None
+    ) -> Stream:
+        """A recording to be judged while it grows; see :mod:`speakerguard.stream`."""
+        from speakerguard.stream import Stream
+
+        return Stream(self, name, rate, operating_point)
+
     def identify(
         self, source: AudioSource, operating_point: str | None = None, margin: float = MARGIN
     ) -> Identification:
@@ -214,7 +227,7 @@ class Verifier:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
         """
-        profiles = self._profiles()
+        profiles = self.profiles()
         if not profiles:
             raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
         point = self.calibration.point(operating_point)
