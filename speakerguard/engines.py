@@ -26,6 +26,7 @@ Embedding = npt.NDArray[np.float32]
 BATCH_SECONDS = 60.0  # of padded speech embedded at once, by torch
 MAX_THREADS = 4  # that an engine takes unasked; one clip gives no work to more
 PEER_NAMES = ("campplus", "resemblyzer")
+DESCRIPTIONS = (".yaml", ".yml")  # of files that describe other ONNX models
 ENGINE_VARIABLE, THREADS_VARIABLE = "SPEAKERGUARD_ENGINE", "SPEAKERGUARD_THREADS"
 ONNX_FILE = "model.onnx"
 ONNX_FORMAT = "speakerguard-onnx-1"
@@ -158,7 +159,7 @@ def load(
     """The model of this name: a shipped checkpoint, the folder of one, or a peer.
 
     Args:
-        model: see above; or a ``.yaml`` file that describes an ONNX model.
+        model: see above; or a ``.yaml`` file, see :mod:`speakerguard.foreign`.
         engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
             ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch.
         threads: for one clip; None takes ``SPEAKERGUARD_THREADS``, else as many as there are
@@ -178,6 +179,12 @@ def load(
         if engine not in ("auto", "torch"):
             raise UsageError(f"{model} runs on torch alone: leave out the engine {engine!r}.")
         return PeerEmbedder(str(model))
+    if Path(model).suffix in DESCRIPTIONS:
+        from speakerguard.foreign import ForeignEmbedder
+
+        if engine not in ("auto", "onnxruntime"):
+            raise UsageError(f"{model} runs on ONNX Runtime alone: leave out {engine!r}.")
+        return ForeignEmbedder(Path(model), threads)
     folder = checkpoint.resolve(model)
     if engine != "auto":
         return ENGINES[engine](folder, threads)

@@ -1,0 +1,102 @@
+"""Other people's ONNX models, described by a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speakerguard import engines
+from speakerguard.errors import CheckpointError, ConfigError, UsageError
+from speakerguard.export import export
+from speakerguard.features import mel_filters
+from speakerguard.foreign import WINDOWS, ForeignEmbedder, fbank, kaldi_filters
+
+onnx = pytest.importorskip("onnx")
+Sound = Callable[..., Any]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """A network of fbank (1, frames, 80): mean and largest value of each band, 160 values."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMax", ["x"], ["most"], axes=[1], keepdims=0),
+        helper.make_node("Concat", ["mean", "most"], ["y"], axis=1),
+    ]
+    entry = helper.make_tensor_value_info("x", kind, [1, "frames", 80])
+    exit = helper.make_tensor_value_info("y", kind, [1, 160])
+    graph = helper.make_graph(nodes, "net", [entry], [exit])
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def described(network: Path, text: str) -> Path:
+    path = network.with_name("other.yaml")
+    path.write_text(f"onnx: {network.name}\n{text}")
+    return path
+
+
+def test_the_front_end_is_as_described(network: Path, sound: Sound) -> None:
+    clip = sound(20_000)
+    file = described(network, "input: fbank\nscale: 32768\nsubtract_mean: false\n")
+    embedder = engines.load(file)
+    (embedding,) = embedder.embed([clip])
+    bands = fbank(clip * 32_768, kaldi_filters(80, 20, 8_000), WINDOWS["povey"])
+    expected = np.concatenate([bands.mean(axis=0), bands.max(axis=0)])
+    np.testing.assert_allclose(embedding, expected / np.linalg.norm(expected), atol=1e-6)
+    assert (embedder.name, embedder.dimension, embedder.min_samples) == ("other", 160, 4_000)
+    assert embedder.folder == network.parent / "other"
+    changed = engines.load(described(network, "input: fbank\nscale: 1\n"))
+    assert changed.fingerprint != embedder.fingerprint
+
+
+def test_a_waveform_model(tiny_model: Path, tmp_path: Path, sound: Sound) -> None:
+    export(tiny_model, "onnx", tmp_path / "whole.onnx")
+    file = described(tmp_path / "whole.onnx", "input: waveform\n")
+    clip = sound(30_000)
+    found, expected = engines.load(file).embed([clip]), engines.load(tiny_model).embed([clip])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_the_filterbank_is_that_of_campplus(campplus: Any, sound: Sound) -> None:
+    import torch
+
+    clip = sound(16_000)
+    with torch.inference_mode():
+        expected = campplus.features(torch.from_numpy(clip)[None])[0].numpy()
+    found = fbank(clip, kaldi_filters(80, 20, 8_000), WINDOWS["povey"])
+    np.testing.assert_allclose(found - found.mean(axis=0), expected, atol=2e-3)
+
+
+def test_filters_are_close_to_those_linear_in_frequency() -> None:
+    ours, other = kaldi_filters(64, 20, 7_600), mel_filters(64, 20, 7_600)
+    assert (np.argmax(ours, axis=1) == np.argmax(other, axis=1)).mean() > 0.8
+    assert ours.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("input: fbank\nlayout: bands-time\n", "does not take what this file describes"),
+        ("input: fbank\nbands: 40\n", "does not take what this file describes"),
+        ("input: waveform\n", "does not take what this file describes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(network: Path, text: str, problem: str) -> None:
+    with pytest.raises(CheckpointError, match=problem):
+        ForeignEmbedder(described(network, text))
+
+
+def test_wrong_descriptions(network: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'band'; did you mean 'bands'"):
+        ForeignEmbedder(described(network, "input: fbank\nband: 3\n"))
+    with pytest.raises(UsageError, match="ONNX Runtime alone"):
+        engines.load(described(network, "input: fbank\n"), "torch")
+    network.unlink()
+    with pytest.raises(CheckpointError, match=r"net.onnx, which is not there"):
+        ForeignEmbedder(described(network, "input: fbank\n"))
