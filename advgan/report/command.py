@@ -1,0 +1,264 @@
+"""``speakerguard report``: the command, from its options to files and exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speakerguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from advgan.report.plan import Plan
+    from advgan.report.schema import Report
+
+OUT = Path("out/report")
+REASONS = ("policy", "worse", "error", "never")
+
+
+def report(
+    suite: Annotated[str, typer.Option(help="smoke, standard, or a YAML file.")] = "standard",
+    model: Annotated[str, typer.Option(help="A guard's name or folder, or a peer.")] = "guard",
+    pairs: Annotated[
+        Path | None, typer.Option(help="source<TAB>target<TAB>enrol lines, or a trial list.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the list's paths; by default the list's own.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = OUT,
+    point: Annotated[str | None, typer.Option(help="Operating point, such as fa-1%.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Limits, as YAML.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="report.json of an earlier run.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="policy (default), worse (than --compare), error, or never."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    train: Annotated[
+        Path | None, typer.Option(help="Speech to train on; by default `train` beside the data.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Begin anew where --out holds a run.")] = False,
+    case: Annotated[str | None, typer.Option(help="Run this one case again, such as 3.12.")] = None,
+) -> None:
+    """Attack a verifier in every known way and report whether it holds."""
+    started = time.monotonic()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers, not threads
+    reasons = _reasons(fail_on, compare)
+    from advgan.report.compare import load_report
+    from advgan.report.policy import load_policy
+
+    limits = load_policy(policy)
+    earlier = load_report(compare) if compare else None
+    plan, about = _plan(suite, model, pairs, root, point, seed, train)
+    command = _command(suite, model, pairs, root, point, seed, train)
+    if case is not None:
+        _replay(plan, case, out)
+        return
+
+    from advgan.report import assemble, runner
+    from advgan.report import compare as comparison
+    from advgan.report.exports import write_all
+    from advgan.report.page import page
+    from speakerguard.trials import replace_file
+    from speakerguard.verifier import Verifier
+
+    if fresh:
+        (out / runner.ROWS_FILE).unlink(missing_ok=True)
+    verifier = Verifier(model)
+    verifier.calibration.point(point)
+    digest = plan.digest(verifier.fingerprint, assemble.code_hash())
+    count = workers or os.cpu_count() or 1
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    with _Bar() as bar:
+        rows = runner.run(plan, out, digest, count, bar)
+    made = assemble.assemble(
+        assemble.Run(
+            plan=plan, rows=rows, policy=limits,
+            policy_name=policy.name if policy else "the project's own",
+            policy_sha256=_sha256(policy), command=command, started=begun,
+            seconds=time.monotonic() - started, workers=count, **about,
+        )
+    )  # fmt: skip
+    if earlier:
+        made.comparison = comparison.compare(earlier, made, str(compare))
+    replace_file(out / "report.json", made.model_dump_json(indent=1) + "\n")
+    replace_file(out / "report.html", page(made))
+    names = ["report.html", "report.json", *write_all(made, out)]
+    print(_summary(made))
+    print(f"\n{', '.join(names)} are in {out}")
+    raise typer.Exit(_exit_code(made, reasons))
+
+
+def _plan(
+    suite: str,
+    model: str,
+    pairs: Path | None,
+    root: Path | None,
+    point: str | None,
+    seed: int,
+    train: Path | None,
+) -> tuple[Plan, dict[str, Any]]:
+    """What to run, and what is known of where it comes from."""
+    from advgan.attacks.guard import training_folder
+    from advgan.report.plan import Plan, demo_pairs, load_suite, read_pairs, spread
+    from speakerguard.demo import find_data
+
+    loaded, sha256 = load_suite(suite)
+    if train is not None and not train.is_dir():
+        raise UsageError(f"{train}: no such folder. --train names a folder of recordings.")
+    if pairs is None:
+        folder, data = find_data() if root is None else (root, f"speech from {root}")
+        listed = demo_pairs(folder)
+    else:
+        folder, data = root or pairs.parent, f"pairs of {pairs.name}"
+        listed = read_pairs(pairs, folder)
+    chosen = tuple(spread(listed, loaded.pairs))
+    plan = Plan(suite, loaded, model, point, folder, chosen, seed, train or training_folder(folder))
+    return plan, {"suite_sha256": sha256, "data": data, "listed": len(listed)}
+
+
+def _replay(plan: Plan, case: str, out: Path) -> None:
+    """Run one case again: its audio as files, its score on the screen."""
+    import soundfile
+
+    from advgan.attacks.guard import to_pcm
+    from advgan.report.bench import Bench, Row
+    from speakerguard.audio import SAMPLE_RATE
+
+    try:
+        pair, attack = (int(part) for part in case.split("."))
+        entry = plan.suite.entries[attack]
+        _ = plan.pairs[pair]
+        if min(pair, attack) < 0:
+            raise IndexError
+    except (ValueError, IndexError):
+        raise UsageError(
+            f"no case {case!r}: there are pairs 0 to {len(plan.pairs) - 1} and attacks 0 to "
+            f"{len(plan.suite.entries) - 1}; case 3.12 is attack 12 on pair 3."
+        ) from None
+    bench = Bench(plan)
+    row = Row(pair, attack)
+    clips = dict(zip(("source", "target"), bench.clips(pair), strict=True))
+    clips["attack"] = bench.audio(pair, attack, row)
+    bench.judge(row, clips["attack"])
+    folder = out / f"case-{case}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, clip in clips.items():
+        soundfile.write(folder / f"{name}.wav", to_pcm(clip), SAMPLE_RATE, subtype="PCM_16")
+    score = row.scores["none"]
+    print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
+    said = "ACCEPT" if score is not None and score >= bench.threshold else "REJECT"
+    print(f"  {said}  score {score:+.6f}; threshold {bench.threshold:+.6f}; crc {row.crc}")
+    for title, value in row.scores.items():
+        if title != "none":
+            shown = "refused" if value is None else f"{value:+.6f}"
+            print(f"  behind {title}: {shown}")
+    print(f"  source.wav, target.wav and attack.wav are in {folder}")
+
+
+def _command(
+    suite: str,
+    model: str,
+    pairs: Path | None,
+    root: Path | None,
+    point: str | None,
+    seed: int,
+    train: Path | None,
+) -> str:
+    """The command that repeats a case of this run, without its number."""
+    import shlex
+
+    given = {"suite": suite, "model": model, "pairs": pairs, "root": root, "point": point,
+             "seed": seed or None, "train": train}  # fmt: skip
+    words = [f"--{key} {shlex.quote(str(value))}" for key, value in given.items() if value]
+    return " ".join(["speakerguard report", *words])
+
+
+def _reasons(fail_on: list[str] | None, compare: Path | None) -> list[str]:
+    reasons = fail_on or ["policy"]
+    for reason in reasons:
+        if reason not in REASONS:
+            raise UsageError(f"--fail-on {reason}: choose one of {', '.join(REASONS)}.")
+    if "worse" in reasons and compare is None:
+        raise UsageError("--fail-on worse needs --compare, the report.json to be no worse than.")
+    return reasons
+
+
+def _exit_code(made: Report, reasons: list[str]) -> int:
+    from advgan.report.compare import worse
+
+    broken = {
+        "policy": not made.verdict.passed,
+        "worse": made.comparison is not None and bool(worse(made.comparison)),
+        "error": any(problem.kind == "failed" for problem in made.problems),
+    }
+    for reason, happened in broken.items():
+        if happened and reason in reasons and "never" not in reasons:
+            print(f"exit code 1: --fail-on {reason}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _summary(made: Report) -> str:
+    """The matrix in a terminal: what the verifier alone lets in, and what its best defence does."""
+    verdict = "PASS" if made.verdict.passed else "FAIL"
+    lines = [f"{verdict}  {made.verdict.sentence}", ""]
+    width = max(len(attack.title) for attack in made.attacks)
+    lines.append(f"  {'attack':{width}}  accepted            best defence")
+    for attack in made.attacks:
+        if "none" not in attack.cells:
+            lines.append(f"  {attack.title:{width}}  not run")
+            continue
+        rate = attack.cells["none"].accepted
+        behind = {t: c.accepted.value for t, c in attack.cells.items() if t != "none"}
+        best = min(behind, key=lambda title: behind[title] or 0.0, default="")
+        shown = f"{100 * (rate.value or 0):5.1f} % [{100 * (rate.low or 0):.0f}–"
+        shown += f"{100 * (rate.high or 0):.0f}]"
+        other = f"{100 * (behind[best] or 0):5.1f} % {best}" if best else ""
+        lines.append(f"  {attack.title:{width}}  {shown:18}  {other}")
+    counted = sum(problem.cases for problem in made.problems)
+    return "\n".join([*lines, "", f"  {len(made.cases)} cases; not measured: {counted}"])
+
+
+def _sha256(policy: Path | None) -> str:
+    import hashlib
+
+    path = policy or Path(__file__).with_name("policy.yaml")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Bar:
+    """Progress with time left on standard error; lines now and then where that is no terminal."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = ("attacking", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.terminal = console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not self.terminal)
+        self.task = self.bar.add_task("", total=None)
+        self.bar.start()
+        self.began = self.said = time.monotonic()
+        self.first: int | None = None
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.first is None:
+            self.first = done  # what an earlier run did took no time of this one
+        self.bar.update(self.task, completed=done, total=total)
+        now = time.monotonic()
+        if not self.terminal and now - self.said >= 20 and done > self.first:
+            left = (now - self.began) / (done - self.first) * (total - done)
+            print(f"{done}/{total} cases, about {left / 60:.1f} min left", file=sys.stderr)
+            self.said = now
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

@@ -1,0 +1,227 @@
+"""What can stand before a verifier, and what each costs honest users.
+
+A defence turns audio into one or more views, which the verifier scores; it makes one score of
+theirs, and may also call the audio suspicious. Entry-point group ``speakerguard.defences``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.signal import butter, medfilt, sosfiltfilt
+
+from advgan.attacks.contract import NotRunError, build
+from advgan.attacks.transforms import round_trip
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.augment import add_noise
+from speakerguard.errors import UsageError
+
+GROUP = "speakerguard.defences"
+
+
+class Defence(BaseModel, ABC):
+    """One defence; its fields are its parameters.
+
+    Attributes:
+        name: as suites and entry points have it.
+        detects: whether it calls audio suspicious, beside changing what is scored.
+        exact: whether its own gradient is passed back; otherwise it is attacked straight through.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    detects: ClassVar[bool] = False
+
+    @abstractmethod
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """What the verifier scores: waveforms float32 of the same length, in [-1, 1]."""
+
+    def fuse(self, scores: Sequence[float]) -> float:
+        """One score from those of the views."""
+        return scores[0]
+
+    def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
+        """How suspicious the audio is, higher for more; None if this defence does not detect."""
+        return None
+
+    @property
+    def title(self) -> str:
+        """Name and the parameters that were set."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        named = [f"{key}={value}" for key, value in sorted(given.items())]
+        return f"{self.name}[{','.join(named)}]" if named else self.name
+
+
+class Quantise(Defence):
+    """Fewer bits a sample: small perturbations fall between the steps."""
+
+    name: ClassVar[str] = "quantise"
+    bits: int = Field(default=8, ge=2, le=15)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        steps = np.float32(2 ** (self.bits - 1))
+        return [np.clip(np.round(waveform * steps) / steps, -1, 1)]
+
+
+class Median(Defence):
+    """A median filter over neighbouring samples."""
+
+    name: ClassVar[str] = "median"
+    kernel: int = Field(default=3, ge=3, le=31)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        return [medfilt(waveform, self.kernel | 1).astype(np.float32)]
+
+
+class LowPass(Defence):
+    """Nothing above ``hz`` passes."""
+
+    name: ClassVar[str] = "low-pass"
+    hz: float = Field(default=4000, gt=300, lt=SAMPLE_RATE / 2)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        filtered = sosfiltfilt(butter(6, self.hz, fs=SAMPLE_RATE, output="sos"), waveform)
+        return [np.clip(filtered, -1, 1).astype(np.float32)]
+
+
+class Opus(Defence):
+    """An Opus round trip: what people cannot hear is not kept."""
+
+    name: ClassVar[str] = "opus"
+    level: float = Field(default=0.9, ge=0, le=1)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        return [np.clip(round_trip(waveform, "opus", self.level), -1, 1)]
+
+
+class Smoothing(Defence):
+    """Several noisy copies vote: the median score is accepted exactly if most copies are."""
+
+    name: ClassVar[str] = "smoothing"
+    copies: int = Field(default=5, ge=1, le=99)
+    snr: float = Field(default=20, ge=-10, le=60)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        noises = (rng.standard_normal(len(waveform), np.float32) for _ in range(self.copies))
+        return [np.clip(add_noise(waveform, noise, self.snr), -1, 1) for noise in noises]
+
+    def fuse(self, scores: Sequence[float]) -> float:
+        """See :meth:`Defence.fuse`."""
+        return float(np.median(scores))
+
+
+class ScoreVariation(Defence):
+    """Suspicious is what scores otherwise after a codec: adversarial scores are brittle.
+
+    As in arXiv 2406.04582, whose limit is set so that a chosen share of honest users is flagged.
+    """
+
+    name: ClassVar[str] = "score-variation"
+    detects: ClassVar[bool] = True
+    codec: str = "opus"
+    level: float = Field(default=0.9, ge=0, le=1)
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        return [waveform, np.clip(round_trip(waveform, self.codec, self.level), -1, 1)]
+
+    def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
+        """See :meth:`Defence.suspicion`."""
+        return abs(scores[0] - scores[1])
+
+
+class Countermeasure(Defence):
+    """The attacker's own discriminator, turned against it: its doubt that speech is real."""
+
+    name: ClassVar[str] = "discriminator"
+    detects: ClassVar[bool] = True
+    weights: str = "discriminator"
+
+    @cached_property
+    def _network(self) -> Any:
+        from advgan import checkpoint
+
+        if not checkpoint.shipped(self.weights):
+            raise NotRunError(
+                f"no discriminator weights ({self.weights}); train the attacker first."
+            )
+        return checkpoint.load("discriminator", self.weights).network.eval()
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        _ = self._network
+        return [waveform]
+
+    def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
+        """See :meth:`Defence.suspicion`."""
+        import torch
+
+        from advgan.mel import MelSpectrogram, from_guard, levelled
+
+        with torch.inference_mode():
+            mel = MelSpectrogram()(from_guard(torch.from_numpy(levelled(waveform))[None]))
+            return -float(self._network(mel).mean())
+
+
+class Combined(Defence):
+    """Several in a row; only the last may have several views or detect.
+
+    Attributes:
+        parts: names, or one-key maps from a name to parameters.
+    """
+
+    name: ClassVar[str] = "combined"
+    detects: ClassVar[bool] = True
+    parts: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=2)
+
+    @cached_property
+    def _built(self) -> list[Defence]:
+        return [defence(part) for part in self.parts]
+
+    def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
+        """See :meth:`Defence.views`."""
+        for part in self._built[:-1]:
+            (waveform,) = part.views(waveform, rng)
+        return self._built[-1].views(waveform, rng)
+
+    def fuse(self, scores: Sequence[float]) -> float:
+        """See :meth:`Defence.fuse`."""
+        return self._built[-1].fuse(scores)
+
+    def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
+        """See :meth:`Defence.suspicion`."""
+        return self._built[-1].suspicion(waveform, scores)
+
+    @property
+    def title(self) -> str:
+        """The parts' titles, in order."""
+        return " + ".join(part.title for part in self._built)
+
+
+def defence(given: str | dict[str, dict[str, Any]]) -> Defence:
+    """The defence that a suite names: ``opus``, or ``{quantise: {bits: 6}}``.
+
+    Raises:
+        UsageError: it is unknown, or more than one is named.
+
+    >>> defence({"quantise": {"bits": 6}}).title
+    'quantise[bits=6]'
+    """
+    if isinstance(given, str):
+        given = {given: {}}
+    if len(given) != 1:
+        raise UsageError(f"{given}: name one defence at a time; `combined` joins several.")
+    ((name, parameters),) = given.items()
+    built: Defence = build(name, parameters or {}, GROUP)
+    return built

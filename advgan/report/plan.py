@@ -1,0 +1,288 @@
+"""What a report runs: attacks and defences on pairs of voices, all fixed before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from advgan.attacks.contract import Attack, build
+from advgan.report.defences import Defence, defence
+from speakerguard.config import load_as
+from speakerguard.demo import ENROL, choose
+from speakerguard.errors import TrialError, UsageError
+from speakerguard.trials import read_trials, speaker_of
+
+Named = str | dict[str, dict[str, Any]]
+
+
+class Entry(BaseModel):
+    """One attack of a suite.
+
+    Attributes:
+        attack: its name.
+        against: title of the defence it adapts to, or ``none``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attack: str
+    against: str = "none"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def built(self) -> Attack:
+        """The attack itself."""
+        attack: Attack = build(self.attack, self.parameters)
+        return attack
+
+    @property
+    def title(self) -> str:
+        """What tells it from the suite's other attacks."""
+        return self.built.title + (f" through {self.against}" if self.against != "none" else "")
+
+
+class Suite(BaseModel):
+    """A file such as ``suites/smoke.yaml``: controls, attacks and defences.
+
+    Attributes:
+        pairs: most pairs used; of a longer list, so many evenly spread.
+        seconds: most speech used of each source and target.
+        worst: worst cases shown with audio and pictures.
+        replicates: of the bootstrap behind each interval.
+        peers: models that judge every attack without having been its aim.
+        flagged: share of honest users a detecting defence may flag; sets its limit.
+        controls, attacks: names, or one-key maps from a name to parameters. The parameter
+            ``against`` names the defences an attack adapts to. Parameters that are lists make
+            one attack for each value.
+        defences: likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pairs: int = Field(default=8, ge=1)
+    seconds: float = Field(default=4.0, ge=1, le=60)
+    worst: int = Field(default=6, ge=0, le=50)
+    replicates: int = Field(default=500, ge=0)
+    peers: tuple[str, ...] = ()
+    flagged: float = Field(default=0.02, gt=0, lt=1)
+    controls: tuple[Named, ...] = ("genuine", "zero-effort", "unconverted")
+    attacks: tuple[Named, ...] = ()
+    defences: tuple[Named, ...] = ()
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """All attacks, controls first."""
+        made = [entry for named in (*self.controls, *self.attacks) for entry in _expand(named)]
+        titles = [entry.title for entry in made]
+        if twice := {title for title in titles if titles.count(title) > 1}:
+            raise UsageError(f"the suite names {sorted(twice)[0]!r} twice. Remove one.")
+        known = {"none", *(built.title for built in self.built_defences)}
+        for entry in made:
+            if entry.against not in known:
+                raise UsageError(
+                    f"{entry.built.title} is to adapt to {entry.against!r}, which is no defence of "
+                    f"the suite: {', '.join(sorted(known))}."
+                )
+        return tuple(made)
+
+    @cached_property
+    def built_defences(self) -> tuple[Defence, ...]:
+        """The defences themselves."""
+        return tuple(defence(named) for named in self.defences)
+
+    @model_validator(mode="after")
+    def _has_genuine(self) -> Self:
+        named = {name if isinstance(name, str) else next(iter(name), "") for name in self.controls}
+        if not {"genuine", "zero-effort"} <= named:
+            raise ValueError("controls must hold genuine and zero-effort: without them no rate "
+                             "means anything")  # fmt: skip
+        return self
+
+
+def _expand(named: Named) -> list[Entry]:
+    """The entries that one item of a suite stands for."""
+    if isinstance(named, str):
+        return [Entry(attack=named)]
+    if len(named) != 1:
+        raise UsageError(f"{named}: a suite names one attack an item.")
+    ((name, given),) = named.items()
+    parameters = dict(given or {})
+    against = parameters.pop("against", "none")
+    against = against if isinstance(against, list) else [against]
+    choices: list[dict[str, Any]] = [{}]
+    for key, value in parameters.items():
+        values = value if isinstance(value, list) else [value]
+        choices = [choice | {key: one} for choice in choices for one in values]
+    return [
+        Entry(attack=name, against=title, parameters=choice)
+        for title in against
+        for choice in choices
+    ]
+
+
+def load_suite(name: str) -> tuple[Suite, str]:
+    """A shipped suite by name, or one in a file; and the SHA-256 of its text.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+        UsageError: no such suite; an attack or defence in it is unknown.
+    """
+    shipped = Path(str(files("advgan.report") / "suites"))
+    path = Path(name)
+    if not path.suffix:
+        path = shipped / f"{name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
+            raise UsageError(f"no suite {name!r}; there are {known}, or give a YAML file.")
+    suite = load_as(path, Suite)
+    _ = suite.entries
+    return suite, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who attacks whom: paths below the data's folder.
+
+    Attributes:
+        source: the attacker's own speech.
+        target: a recording of the target that the attacker has.
+        enrol: what the target enrolled, none of it known to the attacker.
+        line: where the list says so; 0 without a list.
+    """
+
+    source: str
+    target: str
+    enrol: tuple[str, ...]
+    line: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All recordings of the pair."""
+        return (self.source, self.target, *self.enrol)
+
+
+def read_pairs(path: Path, root: Path) -> list[Pair]:
+    """Pairs of a list: ``source<TAB>target<TAB>enrol…``, or a trial list of any format.
+
+    From a trial list each non-target trial makes a pair: its test utterance is the source, and
+    the test utterance of a target trial with the same enrolment is the target.
+
+    Raises:
+        TrialError: a line cannot be used or a file is missing; the message names both.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrialError(f"{path}: cannot be read ({error}). Check its name.") from None
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and all(len(c) >= 3 and c[0] not in {"0", "1"} and c[-1] not in _LABELS
+                    for _, c in rows):  # fmt: skip
+        pairs = [Pair(c[0], c[1], tuple(c[2:]), number) for number, c in rows]
+    else:
+        pairs = _from_trials(path)
+    for pair in pairs:
+        for name in pair.files:
+            if not (root / name).is_file():
+                raise TrialError(
+                    f"{root / name}: no such file, asked for by line {pair.line} of {path}. Give "
+                    "--root, the folder that the names in the list start from."
+                )
+        if pair.target in pair.enrol:
+            raise TrialError(
+                f"{path}: line {pair.line} gives the attacker a recording that is enrolled "
+                f"({pair.target}). Name another of the same speaker."
+            )
+    return pairs
+
+
+_LABELS = {"target", "nontarget", "spoof"}
+
+
+def _from_trials(path: Path) -> list[Pair]:
+    trials = read_trials(path)
+    own = {trial.enrol: trial.test for trial in trials if trial.label == "target"}
+    pairs = [
+        Pair(trial.test, own[trial.enrol], (trial.enrol,), trial.line)
+        for trial in trials
+        if trial.label == "nontarget" and trial.enrol in own
+    ]
+    if not pairs:
+        raise TrialError(
+            f"{path}: no non-target trial shares its enrolment with a target trial, so there is "
+            "nobody to attack with a recording. Give pairs: source, target, enrol."
+        )
+    return pairs
+
+
+def demo_pairs(root: Path) -> list[Pair]:
+    """The speakers of ``make demo``, in its order: each is attacked by its partner."""
+    chosen = choose(root)
+    speakers = list(chosen)
+    pairs = []
+    for index, speaker in enumerate(speakers):
+        partner = speakers[index ^ 1] if index ^ 1 < len(speakers) else speakers[0]
+        recordings = [path.as_posix() for path in chosen[speaker]]
+        source = chosen[partner][ENROL].as_posix()
+        pairs.append(Pair(source, recordings[ENROL], tuple(recordings[:ENROL])))
+    return pairs
+
+
+def spread(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """At most so many pairs, evenly over the list."""
+    if len(pairs) <= most:
+        return list(pairs)
+    return [pairs[index * len(pairs) // most] for index in range(most)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a report depends on; the same plan gives the same report.
+
+    Attributes:
+        model: name or folder, as for ``--model``; point: operating point, None for the default.
+        root: the folder of the pairs' recordings, train: of speech to train on.
+    """
+
+    suite_name: str
+    suite: Suite
+    model: str
+    point: str | None
+    root: Path
+    pairs: tuple[Pair, ...]
+    seed: int
+    train: Path | None
+
+    def bystander(self, index: int) -> str | None:
+        """A recording of somebody who is neither source nor target of a pair: another's source."""
+        pair = self.pairs[index]
+        own = {speaker_of(pair.source), speaker_of(pair.target)}
+        for step in range(1, len(self.pairs)):
+            other = self.pairs[(index + step) % len(self.pairs)].source
+            if speaker_of(other) not in own:
+                return other
+        return None
+
+    def digest(self, fingerprint: str, code: str) -> str:
+        """Changes with anything that could change a result: 16 hex digits."""
+        content = hashlib.sha256()
+        for part in (self.suite.model_dump_json(), self.point, self.seed, fingerprint, code):
+            content.update(f"{part}\n".encode())
+        for pair in self.pairs:
+            content.update(repr(asdict(pair)).encode())
+        content.update(self.data_hash().encode())
+        return content.hexdigest()[:16]
+
+    def data_hash(self) -> str:
+        """SHA-256 over all recordings of the pairs, in order."""
+        content = hashlib.sha256()
+        for name in sorted({name for pair in self.pairs for name in pair.files}):
+            content.update(name.encode())
+            content.update(hashlib.sha256((self.root / name).read_bytes()).digest())
+        return content.hexdigest()

@@ -1,0 +1,194 @@
+"""Rows of a run as arrays: what is accepted, how sure that is, and the metrics of each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from advgan.report.bench import Row
+from advgan.report.plan import Plan
+from advgan.report.schema import Cell, Rate
+from speakerguard.errors import UsageError
+from speakerguard.metrics import FloatArray, eer
+from speakerguard.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
+from speakerguard.trials import speaker_of
+
+FLAGGED, REFUSED = -2.0, -3.0  # scores of what is rejected whatever the threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """The judged and refused rows of a run.
+
+    Attributes:
+        threshold: of the operating point.
+    """
+
+    plan: Plan
+    rows: Sequence[Row]
+    threshold: float
+
+    @cached_property
+    def limits(self) -> dict[str, dict[str, float]]:
+        """Suspicion above which a defence rejects, by its title and the target speaker.
+
+        For each speaker, it flags the wanted share of the genuine claims of all *others*, so that
+        nobody's own claim sets the limit it is measured at.
+        """
+        genuine = [row for row in self.rows if self._name(row) == "genuine"]
+        found: dict[str, dict[str, float]] = {}
+        for title in {title for row in genuine for title in row.suspicion}:
+            for speaker in {self.speakers(row)[0] for row in self.rows}:
+                others = [
+                    row.suspicion[title]
+                    for row in genuine
+                    if title in row.suspicion and self.speakers(row)[0] != speaker
+                ]
+                if others:
+                    share = 1 - self.plan.suite.flagged
+                    limit = float(np.quantile(others, share, method="higher"))
+                    found.setdefault(title, {})[speaker] = limit
+        return found
+
+    def speakers(self, row: Row) -> tuple[str, str]:
+        """The claimed speaker, and who made the audio."""
+        pair = self.plan.pairs[row.pair]
+        own = self._name(row) == "genuine"
+        return speaker_of(pair.target), speaker_of(pair.target if own else pair.source)
+
+    def score(self, row: Row, defence: str) -> float:
+        """A score to rank by: that of the defence, or below all where it rejects anyway."""
+        score = row.scores.get(defence)
+        if score is None:
+            return REFUSED
+        limit = self.limits.get(defence, {}).get(self.speakers(row)[0])
+        if limit is not None and defence in row.suspicion and row.suspicion[defence] > limit:
+            return FLAGGED
+        return score
+
+    def accepted(self, row: Row, defence: str = "none") -> bool:
+        """Whether the claim got through."""
+        return self.score(row, defence) >= self.threshold
+
+    def of(self, attack: int) -> list[Row]:
+        """The judged and refused rows of one attack."""
+        return [row for row in self.rows if row.attack == attack]
+
+    def labelled(self, label: str, defence: str) -> list[Row]:
+        """All rows of bona fide controls with this label that met a defence."""
+        entries = self.plan.suite.entries
+        return [
+            row
+            for row in self.rows
+            if entries[row.attack].built.label == label and self._met(row, defence)
+        ]
+
+    def rate(
+        self,
+        rows: Sequence[Row],
+        passes: Callable[[Row], bool],
+    ) -> Rate:
+        """The share of ``rows`` for which ``passes`` holds, with its interval."""
+        if not rows:
+            return Rate()
+        hits = np.array([passes(row) for row in rows])
+        speakers = [self.speakers(row) for row in rows]
+        targets = sorted({claimed for claimed, _ in speakers})
+        low, high = self._resampled(hits, speakers)
+        if hits.all() or not hits.any() or low == high:
+            low, high = exact_interval(float(hits.mean()), len(targets))
+        return Rate(
+            value=float(hits.mean()), low=low, high=high, count=int(hits.sum()), cases=len(rows)
+        )
+
+    def cell(self, attack: int, defence: str) -> Cell | None:
+        """Everything about one attack behind one defence; None where they never met."""
+        rows = [row for row in self.of(attack) if self._met(row, defence)]
+        if not rows:
+            return None
+        entry = self.plan.suite.entries[attack]
+        cell = Cell(
+            accepted=self.rate(rows, lambda row: self.accepted(row, defence)),
+            adaptive=entry.against == defence != "none",
+        )
+        if entry.built.label != "spoof":
+            return cell
+        spoofs = self.scores(rows, defence)
+        targets = self.scores(self.labelled("target", defence), defence)
+        nontargets = self.scores(self.labelled("nontarget", defence), defence)
+        if len(targets) and len(nontargets):
+            cell.sasv_eer = sasv_eer(targets, nontargets, spoofs).rate
+            cell.spf_eer = spf_eer(targets, spoofs).rate
+            cell.a_dcf = a_dcf(targets, nontargets, spoofs).value
+        cell.min_t_dcf = self._tandem(rows, defence)
+        return cell
+
+    def scores(self, rows: Sequence[Row], defence: str) -> FloatArray:
+        """Scores to rank by, float64 (n,)."""
+        return np.array([self.score(row, defence) for row in rows], dtype=np.float64)
+
+    def eer(self, defence: str) -> float | None:
+        """Equal error rate of genuine against honest impostors."""
+        targets, nontargets = (self.labelled(label, defence) for label in ("target", "nontarget"))
+        if not targets or not nontargets:
+            return None
+        return eer(self.scores(targets, defence), self.scores(nontargets, defence)).rate
+
+    def _tandem(self, spoofs: Sequence[Row], defence: str) -> float | None:
+        """min t-DCF with a detecting defence as countermeasure."""
+        kinds = [self.labelled("target", defence), self.labelled("nontarget", defence), spoofs]
+        kinds = [[row for row in rows if defence in row.suspicion] for rows in kinds]
+        if not all(kinds):
+            return None
+        passed = [
+            float(np.mean([(row.scores[defence] or REFUSED) >= self.threshold for row in rows]))
+            for rows in kinds
+        ]
+        doubts = [[-row.suspicion[defence] for row in rows] for rows in kinds]
+        try:
+            bonafide = [*doubts[0], *doubts[1]]
+            return min_t_dcf(bonafide, doubts[2], 1 - passed[0], passed[1], passed[2]).value
+        except UsageError:  # the verifier alone stops all, or so little that nothing matters
+            return None
+
+    def _resampled(
+        self, hits: npt.NDArray[np.bool_], speakers: Sequence[tuple[str, str]]
+    ) -> tuple[float, float]:
+        """Speaker bootstrap of a share; equal ends where there is nothing to resample."""
+        mean = float(hits.mean())
+        if hits.all() or not hits.any() or not self.plan.suite.replicates:
+            return mean, mean
+        names, index = np.unique(np.array(speakers).ravel(), return_inverse=True)
+        claimed, spoke = index.reshape(-1, 2).T
+        rng = np.random.default_rng(0)
+        shares = np.full(len(names), 1 / len(names))
+        drawn = rng.multinomial(len(names), shares, self.plan.suite.replicates).astype(float)
+        weights = drawn[:, claimed] * np.where(claimed == spoke, 1.0, drawn[:, spoke])
+        weights = weights[weights.any(axis=1)]  # as speakerguard.bootstrap weighs trials
+        if len(weights) < 2:
+            return mean, mean
+        low, high = np.quantile(weights @ hits / weights.sum(axis=1), [0.025, 0.975])
+        return float(low), float(high)
+
+    def _met(self, row: Row, defence: str) -> bool:
+        return defence in row.scores or (defence == "none" and row.outcome == "refused")
+
+    def _name(self, row: Row) -> str:
+        return self.plan.suite.entries[row.attack].built.name
+
+
+def exact_interval(share: float, count: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a share among so many independent cases.
+
+    >>> [round(end, 3) for end in exact_interval(0.0, 8)]
+    [0.0, 0.369]
+    """
+    hits = round(share * count)
+    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, count - hits + 1))
+    high = 1.0 if hits == count else float(beta.ppf(0.975, hits + 1, count - hits))
+    return low, high
