@@ -22,6 +22,7 @@ from advgan.generator import Generator
 from advgan.legacy import load_pth
 from advgan.mel import MIN_FRAMES, STANDARD, MelSpectrogram, levelled
 from advgan.perturber import Perturber
+from advgan.vocoder import Vocoder
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
 from speakerguard.checkpoint import folder
 from speakerguard.errors import AudioError, CheckpointError, UsageError
@@ -122,14 +123,11 @@ class Converter:
 
     def copy(self, source: Heard) -> Waveform:
         """The source through mel and vocoder alone: float32 (about n,), at :attr:`rate`."""
-        with torch.inference_mode():
-            return _waveform(self.vocoder(self.mel_of(source)))
+        return copy_of(source, self.vocoder, self.mel)
 
     def mel_of(self, heard: Heard) -> Tensor:
         """Mel (1, bands, T) of a recording, at the level that the networks expect."""
-        wide = soxr.resample(heard.waveform, SAMPLE_RATE, self.rate, "VHQ")
-        mel: Tensor = self.mel(torch.from_numpy(levelled(wide))[None])
-        return mel
+        return mel_of(heard, self.mel)
 
 
 class PerturbingConverter:
@@ -176,6 +174,19 @@ class PerturbingConverter:
                 self.epsilon / self.network.config.epsilon
             )
             return np.asarray((waveform + delta).clamp(-1, 1)[0].numpy(), np.float32)
+
+
+def mel_of(heard: Heard, mel: MelSpectrogram) -> Tensor:
+    """Mel (1, bands, T) of a recording, at the level that the networks expect."""
+    wide = soxr.resample(heard.waveform, SAMPLE_RATE, STANDARD.sample_rate, "VHQ")
+    bands: Tensor = mel(torch.from_numpy(levelled(wide))[None])
+    return bands
+
+
+def copy_of(source: Heard, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
+    """A recording through mel and vocoder alone: float32 (about n,), 22.05 kHz."""
+    with torch.inference_mode():
+        return _waveform(vocoder(mel_of(source, mel)))
 
 
 def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> None:

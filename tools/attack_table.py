@@ -1,0 +1,263 @@
+"""What the attacker achieves: acceptance by the guard and its peers, beside quality.
+
+    python tools/attack_table.py [--limit 60] [--out runs/attack-table]
+
+Every row converts (or leaves alone) each pair of a list, saves it as 16-bit WAV, reads it back and
+scores it against a profile of the pair's enrolment, another recording than the one that was
+converted to. Thresholds are the models' own and frozen. Goes on after a kill; prints a Markdown
+table and writes it with ``table.json`` to the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from advgan import checkpoint
+from advgan.batches import Pair, read_pairs, spread
+from advgan.converter import (
+    ADVERSARIAL,
+    PERTURBER,
+    PLAIN,
+    Converter,
+    Heard,
+    PerturbingConverter,
+    hear,
+    save_wav,
+)  # fmt: skip
+from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.manifest import append, read_journal
+from advgan.mel import STANDARD, MelSpectrogram
+from speakerguard.audio import SAMPLE_RATE, printable
+from speakerguard.bootstrap import Interval
+from speakerguard.errors import CheckpointError, SpeakerguardError, UsageError
+from speakerguard.trials import replace_file, speaker_of
+
+Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
+REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a title, and how a pair becomes what is presented."""
+
+    key: str
+    title: str
+    make: Make
+    fingerprint: str = ""
+
+
+def rows(options: argparse.Namespace) -> list[Row]:
+    """The controls, then every attack whose weights are there."""
+    copier = Copier(options.vocoder)
+    found = [
+        Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
+        Row("copy", f"vocoder-only copy of the source ({copier.name})", copier),
+    ]
+    for key, title in ((PLAIN, "plain AGAIN-VC"), (ADVERSARIAL, "adversarially trained")):
+        named = dict(given.split("=", 1) for given in options.load)
+        model = named.get(key, key)
+        if key in named or checkpoint.shipped(key):
+            converter = Converter(model, options.vocoder)
+            found.append(Row(key, title, _converting(converter), converter.fingerprint))
+        else:
+            print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
+    if PERTURBER in (named := dict(given.split("=", 1) for given in options.load)) or (
+        checkpoint.shipped(PERTURBER)
+    ):
+        perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
+        title = f"perturbation, eps {perturbing.epsilon:g}"
+        found.append(Row(PERTURBER, title, _converting(perturbing), perturbing.fingerprint))
+    found.append(Row("genuine", "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
+    return found
+
+
+class Copier:
+    """The source through mel and vocoder alone."""
+
+    def __init__(self, vocoder: str | None) -> None:
+        self.vocoder, self.mel = checkpoint.load_vocoder(vocoder), MelSpectrogram()
+        self.name = self.vocoder.name
+
+    def __call__(self, source: Heard, _: Heard) -> tuple[np.ndarray, int]:
+        """See :class:`Row`."""
+        from advgan.converter import copy_of
+
+        return copy_of(source, self.vocoder, self.mel), STANDARD.sample_rate
+
+
+def _converting(converter: Converter | PerturbingConverter) -> Make:
+    return lambda source, target: (converter.convert(source, target), converter.rate)
+
+
+def measure(
+    row: Row, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
+    detector: Detector | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One record a pair: scores by every judge, quality, time; those already there are kept."""
+    asked = "+".join([row.fingerprint, *(judge.verifier.fingerprint for judge in judges)])
+    folder = options.out / row.key
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {i: r for i, r in read_journal(folder).items() if r["asked"] == asked}
+    started, records = time.monotonic(), []
+    for index, pair in enumerate(pairs):
+        name = f"{pair.source}|{pair.target}|{pair.enrol}"
+        if name not in done:
+            done[name] = {"id": name, "asked": asked} | _measure(
+                row, pair, folder / f"{index:04d}.wav", options.root, judges, detector
+            )
+            append(folder, done[name])
+        records.append({**done[name], "source": pair.source, "target": pair.target})
+        if (index + 1) % 10 == 0:
+            pace = (time.monotonic() - started) / (index + 1)
+            print(f"  {row.key} {index + 1}/{len(pairs)}, "
+                  f"{pace * (len(pairs) - index - 1) / 60:.1f} min left", flush=True)  # fmt: skip
+    return records
+
+
+def _measure(
+    row: Row, pair: Pair, path: Path, root: Path, judges: Sequence[Judge],
+    detector: Detector | None,
+) -> dict[str, Any]:  # fmt: skip
+    source, target = hear(root / pair.source), hear(root / pair.target, speech_only=True)
+    started = time.perf_counter()
+    waveform, rate = row.make(source, target)
+    seconds = time.perf_counter() - started
+    save_wav(path, waveform, rate)
+    scores = {}
+    for judge in judges:
+        profile = judge.profile([root / pair.enrol])
+        scores[judge.name] = judge.opinion(profile, path).score
+    return {
+        "scores": scores,
+        "quality": quality(path, source),
+        "llr": detector.llr(path) if detector else None,
+        "conversion_seconds": seconds,
+    }
+
+
+def share(
+    accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str], seed: int = 0
+) -> tuple[float, Interval]:
+    """Share accepted, and its 95 % interval over resampled speakers on both sides of the pairs."""
+    values = np.asarray(accepted, dtype=float)
+    names, index = np.unique([*sources, *targets], return_inverse=True)
+    left, right = index[: len(values)], index[len(values) :]
+    within = left == right
+    rng, drawn_shares = np.random.default_rng(seed), []
+    for _ in range(REPLICATES):
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(float)
+        weights = drawn[left] * np.where(within, 1.0, drawn[right])
+        if weights.any():
+            drawn_shares.append(float((weights * values).sum() / weights.sum()))
+    low, high = np.quantile(drawn_shares, [0.025, 0.975])
+    return float(values.mean()), Interval(float(low), float(high))
+
+
+def summarise(
+    row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
+) -> dict[str, Any]:
+    """The figures of one line."""
+    genuine = row.key == "genuine"
+    targets = [speaker_of(r["target"]) for r in records]
+    sources = targets if genuine else [speaker_of(r["source"]) for r in records]
+    line: dict[str, Any] = {"row": row.title, "key": row.key, "pairs": len(records)}
+    for judge in judges:
+        scores = [r["scores"][judge.name] for r in records]
+        passed = [s is not None and s >= judge.point.threshold for s in scores]
+        value, interval = share(passed, sources, targets)
+        heard = [s for s in scores if s is not None]
+        line[judge.name] = {
+            "accepted": value, "low": interval.low, "high": interval.high,
+            "threshold": judge.point.threshold, "no_speech": len(scores) - len(heard),
+            "mean_score": float(np.mean(heard)) if heard else None,
+        }  # fmt: skip
+    for figure in ("dnsmos", "stoi_to_source", "pitch_correlation"):
+        found = [v for r in records if (v := r["quality"][figure]) is not None]
+        line[figure] = float(np.mean(found)) if found and not (
+            genuine and figure != "dnsmos"
+        ) else None  # fmt: skip
+    found = [r["llr"] for r in records if r["llr"] is not None]
+    line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
+    seconds = sum(r["conversion_seconds"] for r in records)
+    length = sum(r["quality"]["seconds"] for r in records)
+    made = row.key not in {"genuine", "zero-effort"}
+    line["real_time"] = length / max(seconds, 1e-9) if made else None
+    return line
+
+
+def describe(lines: Sequence[Mapping[str, Any]], judges: Sequence[Judge]) -> str:
+    """The Markdown table."""
+    heads = [f"accepted by {judge.name} at {judge.point.name}, % [95 %]" for judge in judges]
+    figures = {"dnsmos": "DNSMOS", "stoi_to_source": "STOI", "pitch_correlation": "F0 corr.",
+               "called_made": "called made, %", "real_time": "× real time"}  # fmt: skip
+    text = ["| | " + " | ".join([*heads, *figures.values()]) + " |",
+            "|---" * (1 + len(heads) + len(figures)) + "|"]  # fmt: skip
+    for line in lines:
+        cells = [line["row"]]
+        for judge in judges:
+            j = line[judge.name]
+            mute = f"; {j['no_speech']} without speech" if j["no_speech"] else ""
+            cells.append(
+                f"{100 * j['accepted']:.1f} [{100 * j['low']:.1f}–{100 * j['high']:.1f}]{mute}"
+            )
+        for name in figures:
+            value = line[name]
+            scale = 100 if name == "called_made" else 1
+            cells.append("" if value is None else f"{scale * value:.{0 if scale > 1 else 2}f}")
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def main() -> None:
+    """Measure every row, then print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--root", type=Path, default=Path("../shared/corpus/dev"))
+    add("--pairs", type=Path, help="source, target, enrol; default: vc_pairs.tsv of the root")
+    add("--limit", type=int, help="so many pairs, evenly from the list; default: all")
+    add("--judges", nargs="+", default=["guard", "campplus", "resemblyzer"])
+    add("--point", default="fa-1%")
+    add("--load", nargs="*", default=[], metavar="ROW=MODEL", help="such as again-vc=runs/x")
+    add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
+    add("--out", type=Path, default=Path("runs/attack-table"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        pairs = read_pairs(options.pairs or options.root / "vc_pairs.tsv")
+        pairs = spread(pairs, options.limit) if options.limit else pairs
+        judges = []
+        for name in options.judges:
+            try:
+                judges.append(Judge(name, options.point))
+            except CheckpointError as error:
+                print(f"{name} cannot judge: {error}", file=sys.stderr)
+        if not judges:
+            raise UsageError("no judge is left.")
+        detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
+        lines = []
+        for row in rows(options):
+            records = measure(row, pairs, options, judges, detector)
+            lines.append(summarise(row, records, judges))
+    except SpeakerguardError as error:
+        sys.exit(f"attack_table: {printable(error)}")
+    table = describe(lines, judges)
+    about = {judge.name: judge.verifier.fingerprint for judge in judges}
+    replace_file(options.out / "table.json", json.dumps({**about, "rows": lines}, indent=2) + "\n")
+    replace_file(options.out / "table.md", table + "\n")
+    print(f"\n{table}\n\nsaved: {options.out / 'table.json'}, {options.out / 'table.md'}")
+
+
+if __name__ == "__main__":
+    main()
