@@ -14,7 +14,7 @@ MODEL ?= guard
 CONFIG ?= configs/guard.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check enroll verify attack train results lock clean
+.PHONY: help install demo test check enroll verify attack train results bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an in
 
 results: $(STAMP) ## measure the guard on DATA/trials.txt and renew the README's table
 	$(BIN)/python tools/results.py
+
+bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the README's table of speed
+	$(BIN)/python tools/bench.py $(if $(ROOT),--root $(ROOT))
 
 lock: ## renew requirements.lock from pyproject.toml
 	$(PYTHON) tools/lock.py
