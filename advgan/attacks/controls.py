@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label
 from advgan.attacks.guard import Guard
-from speakerguard.audio import Waveform
+from speakerguard.audio import SAMPLE_RATE, Waveform
 
 
 class Control(Attack):
@@ -54,7 +53,7 @@ class Unconverted(Control):
 
 
 class VocoderCopy(Control):
-    """Speech to mel bands and back by Griffin-Lim, with no conversion in between.
+    """Speech to mel bands and back by Griffin-Lim at its own level, with no conversion in between.
 
     A defence that flags this has found the vocoder, not the attack.
     """
@@ -86,13 +85,16 @@ class RandomNoise(Control):
 
 def copy_through_vocoder(waveform: Waveform) -> Waveform:
     """``waveform`` through the attacker's mel bands and Griffin-Lim, at its own length."""
-    from advgan.mel import MelSpectrogram, from_guard, to_guard
+    import soxr
+
+    from advgan.converter import Heard, copy_of
+    from advgan.mel import STANDARD, MelSpectrogram
     from advgan.vocoder import GriffinLim
 
-    with torch.inference_mode():
-        mel = MelSpectrogram()(from_guard(torch.from_numpy(waveform)[None]))
-        copied = to_guard(GriffinLim()(mel))[0].numpy()
+    wide = copy_of(Heard("source", waveform), GriffinLim(), MelSpectrogram())
+    copied = soxr.resample(wide, STANDARD.sample_rate, SAMPLE_RATE, "VHQ")
+    level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
     fitted = np.zeros(len(waveform), np.float32)
     count = min(len(waveform), len(copied))
-    fitted[:count] = copied[:count]
+    fitted[:count] = copied[:count] * level
     return np.clip(fitted, -1, 1)

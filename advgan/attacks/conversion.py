@@ -6,16 +6,22 @@ run, which the report counts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
+import soxr
 from pydantic import Field
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError
 from advgan.attacks.guard import Guard
 from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from advgan.converter import Converter, PerturbingConverter
 
 
 class Conversion(Attack):
@@ -40,19 +46,12 @@ class Conversion(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        from advgan.mel import MelSpectrogram, from_guard, levelled, to_guard
-        from advgan.vocoder import GriffinLim
+        from advgan.converter import Heard
 
-        generator = _network("generator", self.weights)
         heard = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
-        mel, vocoder = MelSpectrogram(), GriffinLim()
-        with torch.inference_mode():
-            source_mel, target_mel = (
-                mel(from_guard(torch.from_numpy(levelled(clip))[None])) for clip in (source, heard)
-            )
-            waveform = to_guard(vocoder(generator(source_mel, target_mel)))[0].numpy()
-        peak = max(1.0, float(np.abs(waveform).max()) / 0.999)
-        return (waveform / peak).astype(np.float32)
+        converter = _converter(self.weights)
+        made = converter.convert(Heard("source", source), Heard("target", heard))
+        return _at_guard_rate(made, converter.rate)
 
 
 class AdversarialConversion(Conversion):
@@ -66,6 +65,8 @@ class AdversarialConversion(Conversion):
 class PerturbationGan(Attack):
     """A network that adds a small perturbation in one pass (AdvGAN, Xiao et al. 2018).
 
+    It aims at the shipped guard it was trained against, whichever model is judged.
+
     Attributes:
         weights: name or folder of the perturber.
     """
@@ -78,19 +79,44 @@ class PerturbationGan(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        perturber = _network("perturber", self.weights)
-        with torch.inference_mode():
-            voice = guard.model.network(torch.from_numpy(target)[None])
-            waveform: Waveform = perturber(torch.from_numpy(source)[None], voice)[0].numpy()
-        return np.clip(waveform, -1, 1)
+        from advgan.converter import Heard
+
+        made = _perturber(self.weights).convert(Heard("source", source), Heard("target", target))
+        return np.clip(made, -1, 1)
 
 
 @cache
-def _network(kind: str, weights: str) -> Any:
+def _converter(weights: str) -> Converter:
+    from advgan.converter import Converter
+
+    with _not_run("generator", weights):
+        return Converter(weights)
+
+
+@cache
+def _perturber(weights: str) -> PerturbingConverter:
+    from advgan.converter import PerturbingConverter
+
+    with _not_run("perturber", weights):
+        return PerturbingConverter(weights)
+
+
+@contextmanager
+def _not_run(kind: str, weights: str) -> Iterator[None]:
+    """A missing or unfit checkpoint is a reason not to run, told without a path."""
     from advgan import checkpoint
 
     try:
-        path = checkpoint.resolve(kind, weights)
-    except Exception as error:
-        raise NotRunError(f"no {kind} weights: {error}") from None
-    return checkpoint.load(kind, path).network
+        yield
+    except CheckpointError as error:
+        if checkpoint.shipped(weights):
+            raise NotRunError(str(error)) from None
+        raise NotRunError(
+            f"no {kind} weights {weights!r}: train them with "
+            f"`{checkpoint.KINDS[kind].train} --config`, or name others with `weights`."
+        ) from None
+
+
+def _at_guard_rate(waveform: Waveform, rate: int) -> Waveform:
+    narrow: Waveform = soxr.resample(waveform, rate, SAMPLE_RATE, "VHQ")
+    return narrow / np.float32(max(1.0, float(np.abs(narrow).max()) / 0.999))

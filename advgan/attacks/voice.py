@@ -30,8 +30,10 @@ def pitch_of(waveform: Waveform) -> float:
     window = np.fft.irfft(np.square(np.abs(np.fft.rfft(np.hanning(_FRAME), 2 * _FRAME))))
     correlation = np.fft.irfft(power, axis=1)[:, : _FRAME // 2] / window[: _FRAME // 2]
     strength = correlation / np.maximum(correlation[:, :1], 1e-12)
+    strength[np.logical_and.accumulate(strength > 0.4, axis=1)] = 0  # the peak around lag 0
     low, high = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
-    lags = low + np.argmax(strength[:, low:high], axis=1)
+    shorter = 1 - 0.3 * np.arange(low, high) / high  # else twice the period is as good
+    lags = low + np.argmax(strength[:, low:high] * shorter, axis=1)
     loud = correlation[:, 0] > 0.1 * np.median(correlation[:, 0])
     voiced = loud & (strength[np.arange(len(lags)), lags] > 0.6)
     return float(SAMPLE_RATE / np.median(lags[voiced])) if voiced.any() else UNKNOWN

@@ -53,7 +53,7 @@ def attack_summaries(
     titles = ["none", *(defence.title for defence in tally.plan.suite.built_defences)]
     for index, entry in enumerate(tally.plan.suite.entries):
         rows = tally.of(index)
-        met = [row for row in rows if row.outcome in ("judged", "refused")]
+        met = [row for row in rows if row.outcome in _MET]
         cells = {title: tally.cell(index, title) for title in titles}
         attack = entry.built
         made.append(
@@ -80,6 +80,7 @@ def attack_summaries(
     return made
 
 
+_MET = ("judged", "refused")  # the guard heard it
 _UNDONE = ("not-run", "failed")
 
 
@@ -202,7 +203,9 @@ def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
     found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[Row]] = {}
     for row in tally.rows:
         entry = tally.plan.suite.entries[row.attack]
-        if entry.built.family == "control" and entry.built.label == "spoof":
+        if row.outcome not in _MET or (
+            entry.built.family == "control" and entry.built.label == "spoof"
+        ):
             continue
         family = _BONAFIDE.get(entry.built.label, entry.built.family)
         for by, group_of in ways.items():

@@ -145,10 +145,11 @@ class _Canvas:
             )
 
     def mark(self, x: float, name: str) -> None:
-        at = f"{self.x(x):.1f}"
+        at, right = f"{self.x(x):.1f}", self.x(x) > WIDTH / 2
+        side = 'dx="-4" text-anchor="end"' if right else 'dx="4"'
         self.parts.append(
             f'<path class="mark" d="M{at} {TOP}V{self.height - BOTTOM}"/>'
-            f'<text x="{at}" y="{TOP + 11}" dx="4">{escape(name)}</text>'
+            f'<text x="{at}" y="{TOP + 11}" {side}>{escape(name)}</text>'
         )
 
     def ticks_x(self, ticks: dict[float, str]) -> None:

@@ -127,7 +127,8 @@ def _matrix(report: Report) -> str:
         if members:
             rows.append(_family_row(f"{family}: accepted", len(defences)))
         for attack in members:
-            cells = "".join(_heat(attack.cells.get(d.title)) for d in defences)
+            hot = attack.label != "target"  # genuine users are to be accepted
+            cells = "".join(_heat(attack.cells.get(d.title), hot) for d in defences)
             why = (
                 f'<br><small class="warn">{escape(attack.reason)}</small>'
                 if not attack.cells
@@ -151,10 +152,10 @@ def _family_row(name: str, columns: int) -> str:
     return f'<tr class="family"><th colspan="{columns + 1}">{escape(name)}</th></tr>'
 
 
-def _heat(cell: Cell | None) -> str:
+def _heat(cell: Cell | None, hot: bool) -> str:
     if cell is None:
         return NONE
-    heat = f' style="--heat:{cell.accepted.value or 0:.2f}"'
+    heat = f' style="--heat:{cell.accepted.value or 0:.2f}"' if hot else ""
     return f"<td{heat}>{'▲ ' if cell.adaptive else ''}{_rate(cell.accepted)}</td>"
 
 

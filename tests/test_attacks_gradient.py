@@ -1,0 +1,130 @@
+"""Perturbations stay within their bound, raise the score, and pass straight through defences."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from advgan.attacks.contract import NotRunError, build
+from advgan.attacks.controls import RandomNoise
+from advgan.attacks.gradient import GradientAttack
+from advgan.attacks.guard import Guard, Model, from_pcm, straight_through, to_pcm
+from advgan.report.defences import defence
+from speakerguard import engines
+from speakerguard.audio import Waveform, read
+
+Clips = dict[str, list[Path]]
+Bench = tuple[Callable[..., Guard], Waveform, Waveform]
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_model: Path, speech: Clips) -> Bench:
+    """Makes guards of an untrained network for one claim, with source and target."""
+    model = Model(engines.load(tiny_model))
+    voices = list(speech.values())
+    source, target = (read(clips[0])[:16_000] for clips in voices[:2])
+    profile = model.embed(read(voices[1][1]))
+
+    def crowd(count: int) -> Sequence[Waveform]:
+        return [read(voices[2][index % 4])[:16_000] for index in range(count)]
+
+    def make(**given: object) -> Guard:
+        options = {"threshold": 0.9, "rng": np.random.default_rng(0), "crowd": crowd} | given
+        return Guard(model, profile, **options)  # type: ignore[arg-type]
+
+    return make, source, target
+
+
+def similarity(guard: Guard, audio: Waveform) -> float:
+    with torch.inference_mode():
+        return float(guard.similarity(torch.from_numpy(audio)[None]))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "margin", "universal"])
+@pytest.mark.parametrize("bound", [{"epsilon": 0.001}, {"snr": 35.0}])
+def test_the_bound_is_kept(bench: Bench, name: str, bound: dict[str, float]) -> None:
+    make, source, target = bench
+    steps = {} if name == "fgsm" else {"steps": 3}
+    audio = build(name, bound | steps).run(source, target, make())
+    assert audio.dtype == np.float32
+    assert np.abs(audio).max() <= 1
+    change = (audio - source).astype(np.float64)
+    assert np.abs(change).max() > 0
+    if "epsilon" in bound:
+        assert np.abs(change).max() <= 0.001 + 1e-6
+    else:
+        ratio = np.linalg.norm(source) / np.linalg.norm(change)
+        assert 20 * np.log10(ratio) >= 35 - 1e-3
+
+
+def test_more_steps_and_a_wider_bound_reach_further(bench: Bench) -> None:
+    make, source, target = bench
+    start = similarity(make(), source)
+    reached = [
+        similarity(make(), build("pgd", {"epsilon": e, "steps": s}).run(source, target, make()))
+        for e, s in ((0.0005, 3), (0.002, 3), (0.002, 12))
+    ]
+    assert start < reached[0] < reached[1] < reached[2]
+    noise = RandomNoise(epsilon=0.002).run(source, target, make())
+    assert similarity(make(), noise) < reached[1]
+
+
+def test_the_margin_attack_stops_at_the_threshold(bench: Bench) -> None:
+    make, source, target = bench
+    start = similarity(make(), source)
+    strong = build("pgd", {"epsilon": 0.005, "steps": 12}).run(source, target, make())
+    threshold = (start + similarity(make(), strong)) / 2
+    given = {"epsilon": 0.005, "steps": 40, "margin": 0.001}
+    weak = build("margin", given).run(source, target, make(threshold=threshold))
+    assert similarity(make(), weak) >= threshold
+    assert np.linalg.norm(weak - source) < np.linalg.norm(strong - source)
+
+
+def test_a_universal_perturbation_hears_no_source(bench: Bench) -> None:
+    make, source, target = bench
+    attack = build("universal", {"epsilon": 0.004, "steps": 2, "seconds": 0.5})
+    quiet = np.zeros(16_000, np.float32)
+    shift = attack.run(quiet, target, make(rng=np.random.default_rng(1)))
+    loud = attack.run(0.5 * source, target, make(rng=np.random.default_rng(2)))
+    np.testing.assert_allclose(loud - 0.5 * source, shift[: len(source)], atol=1e-6)
+    np.testing.assert_array_equal(shift[:8_000], shift[8_000:])
+    with pytest.raises(NotRunError, match="--train"):
+        attack.run(source, target, make(crowd=None))
+
+
+def test_expectation_over_transformations_is_deterministic(bench: Bench) -> None:
+    make, source, target = bench
+    attack = build("pgd", {"epsilon": 0.002, "steps": 2, "transforms": 3})
+    first, again = (attack.run(source, target, make()) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = attack.run(source, target, make(rng=np.random.default_rng(5)))
+    assert np.abs(first - other).max() > 0
+
+
+def test_straight_through_goes_forward_changed_and_back_unchanged() -> None:
+    waveform = torch.linspace(-0.5, 0.5, 8, requires_grad=True)
+    seen = straight_through(waveform, np.zeros(6, np.float32))
+    np.testing.assert_allclose(seen.detach().numpy(), np.zeros(8), atol=1e-7)
+    (slope,) = torch.autograd.grad((seen * torch.arange(8.0)).sum(), waveform)
+    np.testing.assert_array_equal(slope.numpy(), np.arange(8.0))
+
+
+@pytest.mark.parametrize("title", ["quantise", "low-pass", "smoothing"])
+def test_an_adaptive_attack_does_better_behind_its_defence(bench: Bench, title: str) -> None:
+    make, source, target = bench
+    attack = build("pgd", {"epsilon": 0.002, "steps": 8})
+    assert isinstance(attack, GradientAttack)
+    blind = attack.run(source, target, make())
+    adaptive = attack.run(source, target, make(defence=defence(title)))
+    behind = make(defence=defence(title))
+    assert similarity(behind, adaptive) > similarity(behind, source)
+    assert similarity(behind, adaptive) > similarity(behind, blind) - 0.01
+
+
+def test_sixteen_bits_there_and_back() -> None:
+    waveform = np.array([-1.5, -1, -1 / 32_768, 0, 0.5, 1, 2], np.float32)
+    pcm = to_pcm(waveform)
+    assert pcm.tolist() == [-32_768, -32_768, -1, 0, 16_384, 32_767, 32_767]
+    np.testing.assert_array_equal(to_pcm(from_pcm(pcm)), pcm)
