@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = "speakerguard-model-1"
 MODEL_FILE = "model.safetensors"
 CALIBRATION_FILE = "calibration.json"
+NORMALISED_FILE = "calibration-asnorm.json"  # of scores normalised by a cohort
 DEFAULT = "guard"
 
 
@@ -42,8 +43,11 @@ def available() -> list[str]:
     return sorted(path.parent.name for path in folder().glob(f"*/{MODEL_FILE}"))
 
 
-def resolve(model: str | os.PathLike[str]) -> Path:
+def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,)) -> Path:
     """The folder of a checkpoint, given its name, its folder or its model file.
+
+    Args:
+        files: names of files of which the folder holds at least one.
 
     Raises:
         CheckpointError: there is none.
@@ -52,7 +56,7 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     if path.name == MODEL_FILE and path.is_file():
         return path.parent
     for candidate in (path, folder() / path):
-        if (candidate / MODEL_FILE).is_file():
+        if any((candidate / name).is_file() for name in files):
             return candidate
     known = ", ".join(available()) or "none"
     raise CheckpointError(

@@ -347,6 +347,7 @@ def convert(source: Path, out: Path) -> None:
 
 
 app.command()(cli_export.export)
+app.command()(cli_export.quantise)
 
 
 @app.command()

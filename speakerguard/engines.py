@@ -98,7 +98,8 @@ class OnnxEmbedder:
     """A checkpoint of the guard, run by ONNX Runtime, one clip at a time.
 
     ``model.onnx`` is the network, front end included; its weights are those in
-    ``model.safetensors`` beside it, so it holds for no others.
+    ``model.safetensors`` beside it, so it holds for no others. Where it stands alone, it must be
+    whole, as exports to other places and quantised models are.
 
     Raises:
         CheckpointError: there is no ``model.onnx``, it was exported for other weights, or a file
@@ -109,10 +110,10 @@ class OnnxEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        self.fingerprint = checkpoint.fingerprint(folder / checkpoint.MODEL_FILE)
+        weights = _weights(folder)
         self._session = onnx_session(folder / ONNX_FILE, threads)
         about = self._session.get_modelmeta().custom_metadata_map
-        self.dimension, self.min_samples = _about(folder, about, self.fingerprint)
+        self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
@@ -134,9 +135,9 @@ class OpenVinoEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        self.fingerprint = checkpoint.fingerprint(folder / checkpoint.MODEL_FILE)
+        weights = _weights(folder)
         self._model, about = openvino_model(_existing(folder / ONNX_FILE), threads)
-        self.dimension, self.min_samples = _about(folder, about, self.fingerprint)
+        self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
@@ -185,13 +186,15 @@ def load(
         if engine not in ("auto", "onnxruntime"):
             raise UsageError(f"{model} runs on ONNX Runtime alone: leave out {engine!r}.")
         return ForeignEmbedder(Path(model), threads)
-    folder = checkpoint.resolve(model)
+    folder = checkpoint.resolve(model, (checkpoint.MODEL_FILE, ONNX_FILE))
     if engine != "auto":
         return ENGINES[engine](folder, threads)
     if (folder / ONNX_FILE).exists():
         try:
             return OnnxEmbedder(folder, threads)
         except CheckpointError as error:
+            if not (folder / checkpoint.MODEL_FILE).exists():
+                raise
             embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
             _log.warning("%s Until then torch is used, which is slower to start.", error)
             return embedder
@@ -251,16 +254,22 @@ def openvino_model(path: Path, threads: int | None = None) -> tuple[Any, dict[st
 _AGAIN = "Export it again: `speakerguard export --to onnx --model` with the model's name."
 
 
-def _about(folder: Path, stated: dict[str, str], weights: str) -> tuple[int, int]:
-    """Dimension and shortest clip, if the network was exported for these weights."""
+def _weights(folder: Path) -> str | None:
+    """Fingerprint of the weights beside a network; None where it holds its own."""
+    path = folder / checkpoint.MODEL_FILE
+    return checkpoint.fingerprint(path) if path.exists() else None
+
+
+def _about(folder: Path, stated: dict[str, str], weights: str | None) -> tuple[str, int, int]:
+    """Fingerprint, dimension and shortest clip, if the network is that of these weights."""
     path = folder / ONNX_FILE
     if stated.get("format") != ONNX_FORMAT:
         raise CheckpointError(f"{path}: not an export of this program's. {_AGAIN}")
-    if stated["fingerprint"] != weights:
+    if weights is not None and stated["fingerprint"] != weights:
         raise CheckpointError(
             f"{path} belongs to weights {stated['fingerprint']}, these are {weights}. {_AGAIN}"
         )
-    return int(stated["dimension"]), int(stated["min_samples"])
+    return stated["fingerprint"], int(stated["dimension"]), int(stated["min_samples"])
 
 
 def _existing(path: Path) -> Path:

@@ -1,0 +1,153 @@
+"""Integer arithmetic for the network: static post-training quantisation, and what it costs.
+
+Convolutions, additions and clips become 8-bit, with ranges learned from speech that was trained on
+(Jacob et al. 2018, arXiv 1712.05877); the front end, pooling and the last layer stay in floating
+point. The result is a model of its own, with its own fingerprint and thresholds, because its
+embeddings differ. It is never made without its error rates beside those of the original.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speakerguard import checkpoint
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.engines import ONNX_FILE
+from speakerguard.errors import AudioError, UsageError
+from speakerguard.evaluate import Result, evaluate, score_trials
+from speakerguard.export import write_onnx
+from speakerguard.speech import load_speech
+from speakerguard.trials import Trial, replace_file
+from speakerguard.verifier import Verifier
+
+KINDS = ("Conv", "Add", "Clip")
+CLIPS = 100  # of speech for the ranges, from as many places in the folder
+SECONDS = 4.0  # of each
+CONDITIONS: dict[str, float | None] = {"full": None, "2 s": 2.0}
+LOSS_FILE = "quantisation.json"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Error rates, in [0, 1], of one condition: pooled over trials, and mean over sources."""
+
+    condition: str
+    pooled: float
+    pooled_int8: float
+    mean: float
+    mean_int8: float
+
+
+def quantise(
+    model: str | os.PathLike[str], out: Path, speech: Path, trials: Sequence[Trial], root: Path
+) -> list[Loss]:
+    """Write an 8-bit model to the folder ``out``, and what it loses against ``model``.
+
+    Args:
+        speech: folder of recordings for the ranges; not the ones it is judged on.
+        trials, root: trial list and the folder of its files, for the error rates.
+
+    Raises:
+        CheckpointError: there is no such model.
+        UsageError: the package onnx is missing, or there is no usable speech.
+    """
+    folder = checkpoint.resolve(model)
+    encoder, fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
+    clips = list(_clips(speech))
+    if not clips:
+        raise UsageError(f"{speech}: no speech found for the ranges. Name a folder of recordings.")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole.onnx"
+        weights = folder / checkpoint.MODEL_FILE
+        write_onnx(encoder, fingerprint, whole, weights, beside=False)
+        _quantise(whole, out / ONNX_FILE, clips, f"{fingerprint}-int8")
+    losses = _losses(Verifier(folder), Verifier(out), trials, root)
+    rows = [loss.__dict__ for loss in losses]
+    replace_file(out / LOSS_FILE, json.dumps({"of": fingerprint, "eer": rows}, indent=2) + "\n")
+    return losses
+
+
+def _quantise(whole: Path, out: Path, clips: list[Waveform], fingerprint: str) -> None:
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.clips = iter(clips)
+
+        def get_next(self) -> dict[str, Any] | None:
+            clip = next(self.clips, None)
+            return None if clip is None else {"waveform": clip[None]}
+
+    folded = whole.with_name("folded.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)  # normalisation folded into convolutions
+    onnxruntime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(str(folded)).graph.node
+    first = next(i for i, node in enumerate(nodes) if node.op_type == "Pad")  # of the trunk
+    part = out.with_name(f"{out.name}.{os.getpid()}.part")
+    quantize_static(
+        str(folded),
+        str(part),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=list(KINDS),
+        nodes_to_exclude=[node.name for node in nodes[:first]],  # the front end
+        extra_options={"CalibMovingAverage": True},
+    )
+    made = onnx.load(str(part))
+    about = {entry.key: entry.value for entry in onnx.load(str(whole)).metadata_props}
+    del made.metadata_props[:]
+    onnx.helper.set_model_props(made, about | {"fingerprint": fingerprint})
+    onnx.save(made, str(part))
+    part.replace(out)
+
+
+def _clips(folder: Path) -> Iterator[Waveform]:
+    """Some speech of evenly spread recordings, each float32 (n,)."""
+    endings = {".opus", ".flac", ".wav", ".ogg", ".mp3"}
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
+    for path in files[:: max(1, len(files) // CLIPS)][:CLIPS]:
+        try:
+            yield load_speech(path).samples[: int(SECONDS * SAMPLE_RATE)]
+        except AudioError:
+            continue
+
+
+def _losses(
+    original: Verifier, quantised: Verifier, trials: Sequence[Trial], root: Path
+) -> list[Loss]:
+    losses = []
+    for condition, seconds in CONDITIONS.items():
+        found: list[list[Result]] = [
+            evaluate(score_trials(verifier, trials, root, seconds), replicates=0)
+            for verifier in (original, quantised)
+        ]
+        pooled, mean = [rows[-1].eer for rows in found], [_mean(rows) for rows in found]
+        losses.append(Loss(condition, *pooled, *mean))
+    return losses
+
+
+def _mean(results: Sequence[Result]) -> float:
+    """Over sources; the pooled rate where there is one source."""
+    sources = [row.eer for row in results if row.name not in ("mean", "pooled")]
+    return float(np.mean(sources)) if sources else results[-1].eer
