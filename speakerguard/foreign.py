@@ -141,9 +141,13 @@ def fbank(
 
 def kaldi_filters(bands: int, low: float, high: float) -> npt.NDArray[np.float64]:
     """Kaldi's triangles, linear on the mel axis: float64 (bands, FFT // 2 + 1)."""
-    hz = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
-    bins = 1127 * np.log(1 + hz / 700)
-    edges = np.linspace(*(1127 * np.log(1 + np.array([low, high]) / 700)), bands + 2)
+
+    def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return 1127 * np.log(1 + hz / 700)
+
+    lowest, highest = mel(np.array([low, high])).tolist()
+    edges = np.linspace(lowest, highest, bands + 2)
+    bins = mel(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT)
     rising = (bins - edges[:-2, None]) / (edges[1] - edges[0])
     falling = (edges[2:, None] - bins) / (edges[1] - edges[0])
     return np.maximum(0, np.minimum(rising, falling))

@@ -8,6 +8,8 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.optimize  # imported where it is used: no deadline is to time that
+import scipy.special  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 
