@@ -112,8 +112,8 @@ def read_microphone(rate: int = SAMPLE_RATE) -> Iterator[Samples]:
         import sounddevice
     except (ImportError, OSError) as error:
         raise UsageError(
-            f"the microphone cannot be read ({error}): pip install 'speakerguard[microphone]', or pipe the sound "
-            "in: arecord -f S16_LE -r 16000 | speakerguard verify NAME - --stream"
+            f"the microphone cannot be read ({error}): pip install 'speakerguard[microphone]', or "
+            "pipe it in: arecord -f S16_LE -r 16000 | speakerguard verify NAME - --stream"
         ) from None
     count = int(_BLOCK_SECONDS * rate)
     try:
