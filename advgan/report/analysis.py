@@ -236,12 +236,12 @@ def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
 
 
 def case_list(tally: Tally) -> list[Case]:
-    """Every case, scores rounded to what a float32 holds."""
+    """Every case, scores to all the digits a float32 holds."""
     return [
         Case(
             id=row.case, pair=row.pair, attack=row.attack, outcome=row.outcome,  # type: ignore[arg-type]
             accepted=tally.accepted(row), scores=_rounded(row.scores),
-            suspicion={key: round(value, 7) for key, value in row.suspicion.items()},
+            suspicion={key: round(value, 9) for key, value in row.suspicion.items()},
             peers=_rounded(row.peers), quality=_finite(row.quality), queries=row.queries,
             crc=row.crc, message=row.message,
         )
@@ -370,7 +370,7 @@ def _finite(values: dict[str, float]) -> dict[str, float]:
 
 
 def _rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
-    return {key: None if value is None else round(value, 7) for key, value in scores.items()}
+    return {key: None if value is None else round(value, 9) for key, value in scores.items()}
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,184 @@
+"""Suites, pairs and policies: what is shipped can be read, and what is wrong is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advgan.report.defences import ScoreVariation, Smoothing, defence
+from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs, spread
+from advgan.report.policy import load_policy
+from speakerguard.demo import ENROL, choose
+from speakerguard.errors import ConfigError, TrialError, UsageError
+
+Clips = dict[str, list[Path]]
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["smoke", "standard"])
+def test_the_shipped_suites_hold_all_that_is_promised(name: str) -> None:
+    suite, sha256 = load_suite(name)
+    assert len(sha256) == 64
+    names = {entry.built.name for entry in suite.entries}
+    assert {"genuine", "zero-effort", "unconverted", "vocoder-copy", "random-noise"} <= names
+    assert {"again-vc", "adversarial-again-vc", "perturbation-gan"} <= names
+    assert {"fgsm", "pgd", "margin", "nes", "decision-only", "replay", "codec"} <= names
+    assert {"noise", "mimicry", "splice", "synthesiser", "telephone"} <= names
+    assert any(entry.against != "none" for entry in suite.entries)
+    assert "universal" in names or name == "smoke"
+    epsilons = {entry.built.budget.epsilon for entry in suite.entries}
+    noise = {e.built.budget.epsilon for e in suite.entries if e.attack == "random-noise"}
+    assert noise <= epsilons - {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("attakcs: [replay]", "unknown key 'attakcs'; did you mean 'attacks'?"),
+        ("attacks: [repaly]", "unknown attack 'repaly'. Did you mean 'replay'?"),
+        ("attacks: [{pgd: {epsilon: 2}}]", "attack 'pgd': epsilon"),
+        ("attacks: [replay, replay]", "names 'replay' twice"),
+        ("attacks: [{pgd: {epsilon: 0.1, against: opus}}]", "no defence of the suite: none"),
+        ("controls: [unconverted]", "genuine and zero-effort"),
+        ("defences: [medain]", "unknown defence 'medain'. Did you mean 'median'?"),
+        ("pairs: many", "pairs"),
+    ],
+)
+def test_a_wrong_suite_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load_suite(str(write(tmp_path, text)))
+    assert message in str(error.value)
+
+
+def test_an_unknown_suite_lists_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no suite 'smokey'; there are smoke, standard"):
+        load_suite("smokey")
+
+
+def test_lists_of_values_make_one_attack_each(tmp_path: Path) -> None:
+    text = """
+defences: [opus, quantise]
+attacks:
+  - pgd: {epsilon: [0.001, 0.002], against: [none, opus]}
+  - splice: {seconds: [1, 2], snippet: [0.2, 0.4]}
+"""
+    suite, _ = load_suite(str(write(tmp_path, text)))
+    titles = [entry.title for entry in suite.entries][3:]
+    assert titles[:4] == [
+        "pgd[epsilon=0.001]", "pgd[epsilon=0.002]",
+        "pgd[epsilon=0.001] through opus", "pgd[epsilon=0.002] through opus",
+    ]  # fmt: skip
+    assert len(titles) == 8
+
+
+def test_without_pairs_it_is_the_demo(speech: Clips, tmp_path: Path) -> None:
+    for speaker, clips in speech.items():
+        folder = tmp_path / "corpus" / speaker
+        folder.mkdir(parents=True)
+        for clip in clips:
+            (folder / clip.name).symlink_to(clip)
+    chosen = choose(tmp_path)
+    pairs = demo_pairs(tmp_path)
+    speakers = list(chosen)
+    assert [pair.target for pair in pairs] == [
+        chosen[speaker][ENROL].as_posix() for speaker in speakers
+    ]
+    assert pairs[0].source == chosen[speakers[1]][ENROL].as_posix()
+    assert all(len(pair.enrol) == ENROL and pair.target not in pair.enrol for pair in pairs)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.wav", "a/2.wav", "a/3.wav", "b/1.wav")
+    pairs = write(tmp_path, "b/1.wav\ta/1.wav\ta/2.wav\ta/3.wav\n", "pairs.tsv")
+    assert read_pairs(pairs, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav", "a/3.wav"), 1)]
+    trials = write(tmp_path, "1 a/2.wav a/1.wav\n0 a/2.wav b/1.wav\n", "trials.txt")
+    assert read_pairs(trials, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav",), 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b/1.wav\ta/1.wav\ta/9.wav\n", "a/9.wav: no such file, asked for by line 1"),
+        ("b/1.wav\ta/1.wav\ta/1.wav\n", "line 1 gives the attacker a recording that is enrolled"),
+        ("0 a/1.wav b/1.wav\n", "nobody to attack"),
+        ("what is this", "line 1"),
+        ("", "holds no trials"),
+    ],
+)
+def test_a_wrong_pair_list_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+    touch(tmp_path, "a/1.wav", "b/1.wav")
+    with pytest.raises(TrialError) as error:
+        read_pairs(write(tmp_path, text, "pairs.tsv"), tmp_path)
+    assert message in str(error.value)
+
+
+def test_a_long_list_is_thinned_evenly() -> None:
+    pairs = [Pair(f"{i}", "t", ("e",)) for i in range(300)]
+    assert [pair.source for pair in spread(pairs, 3)] == ["0", "100", "200"]
+    assert spread(pairs[:2], 3) == pairs[:2]
+
+
+def test_a_bystander_is_neither_source_nor_target() -> None:
+    pairs = tuple(Pair(f"c/{s}/1.wav", f"c/{t}/1.wav", (f"c/{t}/2.wav",))
+                  for s, t in (("a", "b"), ("b", "a"), ("c", "d")))  # fmt: skip
+    plan = Plan("x", Suite(), "guard", None, Path(), pairs, 0, None)
+    assert plan.bystander(0) == "c/c/1.wav"
+    assert plan.bystander(2) == "c/a/1.wav"
+    two = Plan("x", Suite(), "guard", None, Path(), pairs[:2], 0, None)
+    assert two.bystander(0) is None
+
+
+def test_the_shipped_policy_can_be_read() -> None:
+    policy = load_policy(None)
+    assert policy.limit("noise", "noise[snr=10]", "physical") == 0.05
+    assert policy.limit("replay", "replay", "physical") == policy.families.physical
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("familys: {gradient: 0.1}", "unknown key 'familys'; did you mean 'families'?"),
+        ("families: {gradeint: 0.1}", "did you mean 'gradient'?"),
+        ("attacks: {relpay: 0.1}", "attacks.relpay: no such attack; did you mean 'replay'?"),
+        ("genuine_rejected: 35", "genuine_rejected"),
+    ],
+)
+def test_a_misspelt_policy_names_the_nearest_key(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        load_policy(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_defences_do_what_their_names_say() -> None:
+    rng = np.random.default_rng(0)
+    noise = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
+    (coarse,) = defence({"quantise": {"bits": 4}}).views(noise, rng)
+    assert len(np.unique(coarse)) <= 16
+    (low,) = defence({"low-pass": {"hz": 2_000}}).views(noise, rng)
+    assert np.abs(np.fft.rfft(low))[4_000:].max() < 0.01 * np.abs(np.fft.rfft(noise)).max()
+    spike = np.zeros(100, np.float32)
+    spike[50] = 1
+    assert not defence("median").views(spike, rng)[0].any()
+    votes = Smoothing(copies=3)
+    assert len(votes.views(noise, rng)) == 3
+    assert votes.fuse([0.1, 0.9, 0.5]) == 0.5
+    doubt = ScoreVariation()
+    assert doubt.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
+    joined = defence({"combined": {"parts": ["median", "score-variation"]}})
+    assert joined.title == "median + score-variation"
+    views = joined.views(noise, rng)
+    np.testing.assert_array_equal(views[0], defence("median").views(noise, rng)[0])
+    assert joined.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
