@@ -17,15 +17,23 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from speakerguard import cli_export, cli_stream
+from speakerguard import cli_export, cli_stream, cli_trials
+from speakerguard.cli_options import (
+    DEFAULT_MODEL,
+    Engine,
+    Json,
+    Model,
+    Point,
+    ScoreNorm,
+    Store,
+    make_verifier,
+)
 from speakerguard.errors import SpeakerguardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speakerguard.speech import Warning
-    from speakerguard.trials import ScoreTable, Trial
-    from speakerguard.verifier import Verifier
 
 ACCEPT, REJECT, BUG = 0, 1, 70
 
@@ -40,31 +48,6 @@ app = typer.Typer(
 profiles = typer.Typer(help="List, show and remove enrolled voices.", no_args_is_help=True)
 app.add_typer(profiles, name="profiles")
 
-Model = Annotated[str, typer.Option(help="Name of a shipped guard, or the folder of one.")]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        help="Where profiles live: a database URL or a file.", envvar="SPEAKERGUARD_STORE"
-    ),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        help="What runs the guard: auto, onnxruntime, openvino or torch.",
-        envvar="SPEAKERGUARD_ENGINE",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-Point = Annotated[
-    str | None, typer.Option("--point", help="Operating point, such as fa-1% or eer.")
-]
-Trials = Annotated[Path, typer.Option(help="Trial list: VoxCeleb, Kaldi or SASV format.")]
-Root = Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")]
-Seconds = Annotated[
-    float | None, typer.Option(min=0.5, help="Use only the first seconds of speech of each file.")
-]
-DEFAULT_MODEL = "guard"
-
 
 @app.command()
 def enroll(
@@ -77,7 +60,7 @@ def enroll(
     as_json: Json = False,
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
-    enrolment = _verifier(model, store, engine).enroll(name, files, replace=replace)
+    enrolment = make_verifier(model, store, engine).enroll(name, files, replace=replace)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -107,13 +90,14 @@ def verify(
     stream: Annotated[
         bool, typer.Option(help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic.")
     ] = False,
+    score_norm: ScoreNorm = False,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
-    verifier = _verifier(model, store, engine)
+    verifier = make_verifier(model, store, engine, score_norm)
     if stream:
         answer = cli_stream.follow(verifier, name, str(file), point)
     else:
@@ -123,8 +107,9 @@ def verify(
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
     else:
         print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.speaker}")
+        kind = f"cosine {answer.cosine:+.3f}, normalised" if score_norm else "cosine"
         print(
-            f"  score     {answer.score:+.3f}  cosine; threshold {answer.threshold:+.3f} "
+            f"  score     {answer.score:+.3f}  {kind}; threshold {answer.threshold:+.3f} "
             f"({answer.operating_point})"
         )
         favours = "same" if answer.llr > 0 else "different"
@@ -138,22 +123,30 @@ def verify(
 def identify(
     file: Path,
     point: Point = None,
-    margin: Annotated[float, typer.Option(min=0, help="Lead over the next profile.")] = 0.05,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, help="Lead over the next profile: 0.05, or 0.5 if normalised."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show.")] = 5,
+    score_norm: ScoreNorm = False,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
-    answer = _verifier(model, store, engine).identify(file, point, margin)
+    verifier = make_verifier(model, store, engine, score_norm)
+    answer = verifier.identify(file, point, margin)
     if as_json:
         _print_json(asdict(answer))
     else:
         print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
         for name, score in answer.ranking[:top]:
             print(f"  {score:+.3f}  {name}")
-        print(f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), margin {margin:g}")
+        print(
+            f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
+            f"margin {answer.margin:g}"
+        )
         _print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)
 
@@ -205,125 +198,9 @@ def profiles_remove(name: str, store: Store = None) -> None:
     print(f"removed {name}")
 
 
-@app.command()
-def embed(
-    files: list[Path],
-    out: Annotated[Path, typer.Option(help="The .npz file to write; keys are the paths given.")],
-    model: Model = DEFAULT_MODEL,
-    engine: Engine = None,
-) -> None:
-    """Embed FILES into an .npz: one float32 vector a key."""
-    from zipfile import ZipFile
-
-    from numpy.lib.format import write_array
-
-    from speakerguard.audio import printable
-    from speakerguard.evaluate import embed_files
-
-    if out.suffix != ".npz":
-        raise UsageError(f"{out}: the output must end in .npz.")
-    named = {printable(file): file for file in files}
-    with _progress("embedding", len(named)) as progress:
-        embeddings = embed_files(_verifier(model, engine=engine), named.items(), None, progress)
-    part = out.with_name(out.name + ".part")
-    with ZipFile(part, "w") as archive:  # numpy.savez could not store a key called "file"
-        for key, embedding in embeddings.items():
-            with archive.open(f"{key}.npy", "w") as member:
-                write_array(member, embedding)
-    part.replace(out)
-    print(f"{len(embeddings)} embeddings in {out}")
-
-
-@app.command()
-def score(
-    trials: Trials,
-    root: Root,
-    out: Annotated[Path, typer.Option(help="Score file: label, score, enrol, test a line.")],
-    seconds: Seconds = None,
-    model: Model = DEFAULT_MODEL,
-    engine: Engine = None,
-) -> None:
-    """Score a trial list; each file is embedded once."""
-    from speakerguard.trials import read_trials, write_scores
-
-    listed = read_trials(trials)
-    table = _score(_verifier(model, engine=engine), listed, root, seconds)
-    write_scores(out, listed, table.scores)
-    print(f"{len(table.scores)} scores in {out}")
-
-
-@app.command()
-def evaluate(
-    scores: Annotated[Path | None, typer.Argument(help="Score file made by `score`.")] = None,
-    trials: Annotated[Path | None, typer.Option(help="Trial list, instead of scores.")] = None,
-    root: Annotated[Path, typer.Option(help="Folder of the list's paths.")] = Path(),
-    out: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
-    seconds: Seconds = None,
-    babble: Annotated[
-        float | None, typer.Option(help="Put four other talkers so many dB below each probe.")
-    ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
-    model: Model = DEFAULT_MODEL,
-    engine: Engine = None,
-) -> None:
-    """Error rates of a score file or a trial list, by source, with plots where --out is given."""
-    from speakerguard import evaluate as evaluation
-    from speakerguard.metrics import det_curve
-    from speakerguard.plots import plot_det, plot_scores
-    from speakerguard.trials import read_scores, read_trials, replace_file
-
-    if scores is not None and trials is None and seconds is None and babble is None:
-        table, llr = read_scores(scores), None
-        about: dict[str, Any] = {"scores": scores.name}
-    elif scores is not None or trials is None:
-        raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
-    else:
-        verifier = _verifier(model, engine=engine)
-        llr = verifier.calibration.calibration.llr
-        table = _score(verifier, read_trials(trials), root, seconds, babble)
-        about = {
-            "model": verifier.model,
-            "fingerprint": verifier.fingerprint,
-            "trials": trials.name,
-            "babble_db": babble,
-        }
-    results = evaluation.evaluate(table, llr, bootstrap)
-    print(evaluation.as_table(results))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / "results.json", evaluation.as_json(results, **about, seconds=seconds))
-        replace_file(out / "scores.txt", table.text())
-        plot_det({"pooled": det_curve(table.targets, table.nontargets)}, out / "det.png")
-        marks = {"EER": results[-1].threshold}
-        plot_scores(table.targets, table.nontargets, out / "scores.png", marks)
-        print(f"\nresults.json, scores.txt, det.png and scores.png are in {out}", file=sys.stderr)
-
-
-@app.command()
-def calibrate(
-    trials: Trials,
-    root: Root,
-    model: Model = DEFAULT_MODEL,
-    engine: Engine = None,
-) -> None:
-    """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
-    from speakerguard import calibration, checkpoint
-    from speakerguard.trials import read_trials
-
-    verifier = _verifier(model, engine=engine)
-    table = _score(verifier, read_trials(trials), root)
-    file = calibration.calibrate(
-        table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
-    )
-    path = verifier.embedder.folder / checkpoint.CALIBRATION_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file.save(path)
-    print(f"{path}:")
-    for point in file.points.values():
-        print(
-            f"  {point.name:8} threshold {point.threshold:+.4f}  "
-            f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %"
-        )
+for command in (cli_trials.embed, cli_trials.score, cli_trials.evaluate, cli_trials.calibrate):
+    app.command()(command)
+app.command()(cli_trials.cohort)
 
 
 @app.command()
@@ -379,49 +256,6 @@ def _plug_in() -> None:
             app.command(entry.name)(entry.load())
         except Exception as error:  # whatever another package does wrong, the rest must run
             print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
-
-
-def _verifier(model: str, store: str | None = None, engine: str | None = None) -> Verifier:
-    from speakerguard.verifier import Verifier
-
-    return Verifier(model, store, engine)
-
-
-def _score(
-    verifier: Verifier,
-    trials: list[Trial],
-    root: Path,
-    seconds: float | None = None,
-    babble: float | None = None,
-) -> ScoreTable:
-    from speakerguard.evaluate import score_trials
-
-    tests = {trial.test for trial in trials}
-    files = tests | {trial.enrol for trial in trials}
-    with _progress("embedding", len(files) + len(tests) * (babble is not None)) as progress:
-        return score_trials(verifier, trials, root, seconds, progress, babble)
-
-
-class _progress:
-    """A progress bar with time left on standard error; gives a function that sets the count."""
-
-    def __init__(self, what: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn(what), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.bar = Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        )
-        self.task = self.bar.add_task(what, total=total)
-
-    def __enter__(self) -> Any:
-        self.bar.start()
-        return lambda done: self.bar.update(self.task, completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
 
 def _print_json(answer: object) -> None:

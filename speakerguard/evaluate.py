@@ -74,7 +74,7 @@ def score_trials(
     progress: Callable[[int], None] | None = None,
     babble: float | None = None,
 ) -> ScoreTable:
-    """Cosine of every trial; each file is embedded once.
+    """The verifier's score of every trial, such as the cosine; each file is embedded once.
 
     Args:
         seconds: keep only the first speech of every file.
@@ -93,9 +93,13 @@ def score_trials(
         tests = {trial.test: files[trial.test] for trial in trials}
         more = progress and (lambda done: progress(len(files) + done))
         probes = embed_files(verifier, tests.items(), seconds, more, Babble(files, babble))
+    scores = verifier.compare(
+        np.stack([embeddings[trial.enrol] for trial in trials]),
+        np.stack([probes[trial.test] for trial in trials]),
+    )
     return ScoreTable(
         labels=np.array([trial.label for trial in trials]),
-        scores=np.array([float(embeddings[t.enrol] @ probes[t.test]) for t in trials]),
+        scores=scores,
         enrol=[trial.enrol for trial in trials],
         test=[trial.test for trial in trials],
     )

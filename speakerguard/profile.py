@@ -69,8 +69,12 @@ class Profile:
         """Smallest cosine between an utterance and the mean of the others; None for one alone."""
         if len(self.embeddings) < 2:
             return None
-        others = self.embeddings.sum(axis=0) - self.embeddings
-        return float(min(e @ _unit(o) for e, o in zip(self.embeddings, others, strict=True)))
+        return float(np.einsum("nd,nd->n", self.embeddings, self.others).min())
+
+    @property
+    def others(self) -> npt.NDArray[np.float32]:
+        """For each utterance the mean of the others, scaled to length 1: (n, dimension)."""
+        return np.stack([_unit(row) for row in self.embeddings.sum(axis=0) - self.embeddings])
 
 
 def compatible(profile: Profile, fingerprint: str) -> Profile:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from speakerguard import checkpoint, engines, store_reader
 from speakerguard.audio import SAMPLE_RATE, AudioSource
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
+NORMALISED_MARGIN = 0.5  # the same of normalised scores, standard deviations
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Verification:
     Attributes:
         speaker: the claimed name.
         accepted: whether ``score >= threshold``.
-        score: cosine between probe and profile, in [-1, 1].
+        score: cosine between probe and profile, in [-1, 1]; with score normalisation, that
+            cosine normalised.
+        cosine: between probe and profile, in [-1, 1].
         llr: natural-log likelihood ratio of same against different speaker.
         operating_point: name of the threshold used.
-        threshold: cosine.
+        threshold: of the score.
         net_seconds: speech in the probe, in seconds.
         warnings: what lowers trust in the answer.
     """
@@ -45,6 +49,7 @@ class Verification:
     speaker: str
     accepted: bool
     score: float
+    cosine: float
     llr: float
     operating_point: str
     threshold: float
@@ -92,6 +97,7 @@ class Verifier:
         model: name of a shipped checkpoint, the folder of one, or a peer's name.
         store: a profile store, its URL or path; None for the user's own.
         engine, threads: what runs the checkpoint; see :func:`speakerguard.engines.load`.
+        score_norm: normalise scores by the model's cohort; see :mod:`speakerguard.cohort`.
     """
 
     def __init__(
@@ -100,10 +106,16 @@ class Verifier:
         store: ProfileStore | str | None = None,
         engine: str | None = None,
         threads: int | None = None,
+        score_norm: bool = False,
     ) -> None:
         self.embedder = engines.load(model, engine, threads)
         self.model = self.embedder.name
         self.fingerprint = self.embedder.fingerprint
+        self.cohort = None
+        if score_norm:
+            from speakerguard.cohort import COHORT_FILE, Cohort
+
+            self.cohort = Cohort.load(self.embedder.folder / COHORT_FILE, self.fingerprint)
         self._calibration: CalibrationFile | None = None
         self._store = store
 
@@ -131,6 +143,12 @@ class Verifier:
         return [self.store.get(name, self.fingerprint)]
 
     @property
+    def calibration_path(self) -> Path:
+        """Where its thresholds lie; normalised scores have their own."""
+        name = checkpoint.NORMALISED_FILE if self.cohort else checkpoint.CALIBRATION_FILE
+        return self.embedder.folder / name
+
+    @property
     def calibration(self) -> CalibrationFile:
         """Thresholds and likelihood ratios of this model.
 
@@ -140,11 +158,12 @@ class Verifier:
         if self._calibration is None:
             from speakerguard.calibration import CalibrationFile
 
-            path = self.embedder.folder / checkpoint.CALIBRATION_FILE
+            path = self.calibration_path
             if not path.exists():
                 raise CheckpointError(
                     f"{self.model} has no thresholds yet ({path}): run "
-                    "`speakerguard calibrate --trials TRIALS --root DIR --model` with its name."
+                    "`speakerguard calibrate --trials TRIALS --root DIR"
+                    f"{' --score-norm' if self.cohort else ''} --model` with its name."
                 )
             found = CalibrationFile.load(path)
             if found.model != self.fingerprint:
@@ -198,17 +217,26 @@ class Verifier:
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
-        score = float(embedding @ profile.centroid)
+        (score,) = self.compare(profile.centroid[None], embedding[None]).tolist()
         return Verification(
             speaker=profile.name,
             accepted=score >= point.threshold,
             score=score,
+            cosine=float(embedding @ profile.centroid),
             llr=float(self.calibration.calibration.llr(score)),
             operating_point=point.name,
             threshold=point.threshold,
             net_seconds=speech.net_seconds,
             warnings=tuple(_probe_warnings(speech)),
         )
+
+    def compare(
+        self, enrol: npt.NDArray[np.float32], test: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        """Scores (n,) of the trials between rows of ``enrol`` and ``test``, both (n, dimension)."""
+        if self.cohort is not None:
+            return self.cohort.normalise(enrol, test)
+        return np.einsum("nd,nd->n", enrol, test, dtype=np.float64)
 
     def stream(
         self, name: str, rate: int = SAMPLE_RATE, operating_point: str | None = None
@@ -219,21 +247,30 @@ class Verifier:
         return Stream(self, name, rate, operating_point)
 
     def identify(
-        self, source: AudioSource, operating_point: str | None = None, margin: float = MARGIN
+        self,
+        source: AudioSource,
+        operating_point: str | None = None,
+        margin: float | None = None,
     ) -> Identification:
         """Name the enrolled speaker of a recording: the best must reach the threshold and lead.
+
+        Args:
+            margin: by which it must lead; None is :data:`MARGIN`, or :data:`NORMALISED_MARGIN`.
 
         Raises:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
         """
+        if margin is None:
+            margin = NORMALISED_MARGIN if self.cohort else MARGIN
         profiles = self.profiles()
         if not profiles:
             raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
-        scores = np.stack([profile.centroid for profile in profiles]) @ embedding
+        centroids = np.stack([profile.centroid for profile in profiles])
+        scores = self.compare(centroids, np.repeat(embedding[None], len(centroids), axis=0))
         order = np.argsort(-scores, kind="stable")
         ranking = tuple((profiles[i].name, float(scores[i])) for i in order)
         best, score = ranking[0]
@@ -260,8 +297,10 @@ class Verifier:
         for clip in speech:
             for warning in _probe_warnings(clip):
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
-        cohesion = profile.cohesion()
-        if cohesion is not None and cohesion < (eer := self.calibration.point("eer").threshold):
+        if len(profile.embeddings) < 2:
+            return
+        cohesion = float(self.compare(profile.embeddings, profile.others).min())
+        if cohesion < (eer := self.calibration.point("eer").threshold):
             yield Warning(
                 "disagreement",
                 f"the recordings disagree: one scores {cohesion:.3f} against the others, under the "

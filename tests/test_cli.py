@@ -129,7 +129,7 @@ def test_verify_answers_a_program(run: Any, speech: Clips, tiny_model: Path) -> 
     answer = json.loads(same.out)
     assert (same.code, answer["decision"]) == (0, "accept")
     assert set(answer) == {
-        *("decision", "speaker", "score", "llr", "operating_point", "threshold"),
+        *("decision", "speaker", "score", "cosine", "llr", "operating_point", "threshold"),
         *("net_seconds", "warnings"),
     }
     assert answer["operating_point"] == "fa-1%"
@@ -198,7 +198,7 @@ def test_a_bug_is_no_rejection(run: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_verifier", fail)
+    monkeypatch.setattr(cli, "make_verifier", fail)
     ran = run("verify", "alice", "a.wav")
     assert ran.code == 70
     assert "ZeroDivisionError" in ran.error
@@ -305,6 +305,20 @@ def test_calibrate_keeps_thresholds_beside_the_model(
     kept = json.loads((folder / "calibration.json").read_text())
     for name in ("fa-1%", "fa-0.1%", "eer"):
         assert f"{kept['points'][name]['threshold']:+.4f}" in ran.out
+    given = ("--model", folder, "--score-norm")
+    without = run("evaluate", "--trials", "list", "--root", corpus, *given)
+    assert (without.code, "speakerguard cohort" in without.error) == (2, True)
+    assert run("cohort", "--speech", corpus, "--model", folder).code == 0
+    assert run("calibrate", "--trials", "list", "--root", corpus, *given).code == 0
+    normalised = json.loads((folder / "calibration-asnorm.json").read_text())
+    assert normalised["points"]["eer"] != kept["points"]["eer"]
+    assert json.loads((folder / "calibration.json").read_text()) == kept
+    shown = run("evaluate", "--trials", "list", "--root", corpus, *given, "--bootstrap", 0)
+    assert "| pooled |" in shown.out
+    clip = next(iter(corpus.rglob("*.opus")))
+    run("enroll", "alice", clip, "--model", folder)
+    said = run("verify", "alice", clip, *given)
+    assert (said.code, "normalised" in said.out) == (0, True), said.error
 
 
 def test_doctor(run: Any) -> None:

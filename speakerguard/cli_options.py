@@ -1,0 +1,74 @@
+"""Options that several commands share, and how they make a verifier and show progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from speakerguard.verifier import Verifier
+
+Model = Annotated[str, typer.Option(help="Name of a shipped guard, or the folder of one.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        help="Where profiles live: a database URL or a file.", envvar="SPEAKERGUARD_STORE"
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="What runs the guard: auto, onnxruntime, openvino or torch.",
+        envvar="SPEAKERGUARD_ENGINE",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Point = Annotated[
+    str | None, typer.Option("--point", help="Operating point, such as fa-1% or eer.")
+]
+Trials = Annotated[Path, typer.Option(help="Trial list: VoxCeleb, Kaldi or SASV format.")]
+Root = Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")]
+Seconds = Annotated[
+    float | None, typer.Option(min=0.5, help="Use only the first seconds of speech of each file.")
+]
+DEFAULT_MODEL = "guard"
+ScoreNorm = Annotated[
+    bool, typer.Option("--score-norm", help="Normalise scores by the model's cohort (AS-norm).")
+]
+
+
+def make_verifier(
+    model: str, store: str | None = None, engine: str | None = None, score_norm: bool = False
+) -> Verifier:
+    """The verifier that the options ask for."""
+    from speakerguard.verifier import Verifier
+
+    return Verifier(model, store, engine, score_norm=score_norm)
+
+
+class Progress:
+    """A progress bar with time left on standard error; gives a function that sets the count."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich import progress as rich
+        from rich.console import Console
+
+        columns = (
+            rich.TextColumn(what),
+            rich.MofNCompleteColumn(),
+            rich.TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self.bar = rich.Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
+        self.task = self.bar.add_task(what, total=total)
+
+    def __enter__(self) -> Any:
+        self.bar.start()
+        return lambda done: self.bar.update(self.task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

@@ -1,0 +1,185 @@
+"""Commands about lists of recordings and trials; :mod:`speakerguard.cli` registers them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speakerguard.cli_options import (
+    DEFAULT_MODEL,
+    Engine,
+    Model,
+    Progress,
+    Root,
+    ScoreNorm,
+    Seconds,
+    Trials,
+    make_verifier,
+)
+from speakerguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from speakerguard.trials import ScoreTable, Trial
+    from speakerguard.verifier import Verifier
+
+
+def embed(
+    files: list[Path],
+    out: Annotated[Path, typer.Option(help="The .npz file to write; keys are the paths given.")],
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+) -> None:
+    """Embed FILES into an .npz: one float32 vector a key."""
+    from zipfile import ZipFile
+
+    from numpy.lib.format import write_array
+
+    from speakerguard.audio import printable
+    from speakerguard.evaluate import embed_files
+
+    if out.suffix != ".npz":
+        raise UsageError(f"{out}: the output must end in .npz.")
+    named = {printable(file): file for file in files}
+    with Progress("embedding", len(named)) as progress:
+        embeddings = embed_files(make_verifier(model, engine=engine), named.items(), None, progress)
+    part = out.with_name(out.name + ".part")
+    with ZipFile(part, "w") as archive:  # numpy.savez could not store a key called "file"
+        for key, embedding in embeddings.items():
+            with archive.open(f"{key}.npy", "w") as member:
+                write_array(member, embedding)
+    part.replace(out)
+    print(f"{len(embeddings)} embeddings in {out}")
+
+
+def score(
+    trials: Trials,
+    root: Root,
+    out: Annotated[Path, typer.Option(help="Score file: label, score, enrol, test a line.")],
+    seconds: Seconds = None,
+    score_norm: ScoreNorm = False,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+) -> None:
+    """Score a trial list; each file is embedded once."""
+    from speakerguard.trials import read_trials, write_scores
+
+    listed = read_trials(trials)
+    verifier = make_verifier(model, None, engine, score_norm)
+    table = _score(verifier, listed, root, seconds)
+    write_scores(out, listed, table.scores)
+    print(f"{len(table.scores)} scores in {out}")
+
+
+def evaluate(
+    scores: Annotated[Path | None, typer.Argument(help="Score file made by `score`.")] = None,
+    trials: Annotated[Path | None, typer.Option(help="Trial list, instead of scores.")] = None,
+    root: Annotated[Path, typer.Option(help="Folder of the list's paths.")] = Path(),
+    out: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
+    seconds: Seconds = None,
+    babble: Annotated[
+        float | None, typer.Option(help="Put four other talkers so many dB below each probe.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
+    score_norm: ScoreNorm = False,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+) -> None:
+    """Error rates of a score file or a trial list, by source, with plots where --out is given."""
+    from speakerguard import evaluate as evaluation
+    from speakerguard.metrics import det_curve
+    from speakerguard.plots import plot_det, plot_scores
+    from speakerguard.trials import read_scores, read_trials, replace_file
+
+    if scores is not None and trials is None and seconds is None and babble is None:
+        table, llr = read_scores(scores), None
+        about: dict[str, Any] = {"scores": scores.name}
+    elif scores is not None or trials is None:
+        raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
+    else:
+        verifier = make_verifier(model, None, engine, score_norm)
+        llr = verifier.calibration.calibration.llr
+        table = _score(verifier, read_trials(trials), root, seconds, babble)
+        about = {
+            "model": verifier.model,
+            "fingerprint": verifier.fingerprint,
+            "trials": trials.name,
+            "babble_db": babble,
+            "score_norm": score_norm,
+        }
+    results = evaluation.evaluate(table, llr, bootstrap)
+    print(evaluation.as_table(results))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(out / "results.json", evaluation.as_json(results, **about, seconds=seconds))
+        replace_file(out / "scores.txt", table.text())
+        plot_det({"pooled": det_curve(table.targets, table.nontargets)}, out / "det.png")
+        marks = {"EER": results[-1].threshold}
+        plot_scores(table.targets, table.nontargets, out / "scores.png", marks)
+        print(f"\nresults.json, scores.txt, det.png and scores.png are in {out}", file=sys.stderr)
+
+
+def calibrate(
+    trials: Trials,
+    root: Root,
+    score_norm: ScoreNorm = False,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+) -> None:
+    """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
+    from speakerguard import calibration
+    from speakerguard.trials import read_trials
+
+    verifier = make_verifier(model, None, engine, score_norm)
+    table = _score(verifier, read_trials(trials), root)
+    file = calibration.calibrate(
+        table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
+    )
+    path = verifier.calibration_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.save(path)
+    print(f"{path}:")
+    for point in file.points.values():
+        print(
+            f"  {point.name:8} threshold {point.threshold:+.4f}  "
+            f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %"
+        )
+
+
+def cohort(
+    speech: Annotated[
+        Path, typer.Option(help="Folder of speakers who are neither enrolled nor judged.")
+    ],
+    most: Annotated[int, typer.Option(min=1, help="Recordings of each speaker, at most.")] = 10,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+) -> None:
+    """Make the cohort that --score-norm compares with; kept beside the model."""
+    from speakerguard.cohort import COHORT_FILE, gather
+    from speakerguard.data import find_utterances
+
+    verifier = make_verifier(model, None, engine)
+    files = {path.as_posix(): speech / path for path in find_utterances(speech)}
+    with Progress("embedding", len(files)) as progress:
+        members, left_out = gather(verifier, files, most, progress)
+    members.save(verifier.embedder.folder / COHORT_FILE)
+    print(f"{len(members.embeddings)} speakers in {verifier.embedder.folder / COHORT_FILE}")
+    if left_out:
+        print(f"{len(left_out)} recordings left out; the first: {left_out[0]}", file=sys.stderr)
+
+
+def _score(
+    verifier: Verifier,
+    trials: list[Trial],
+    root: Path,
+    seconds: float | None = None,
+    babble: float | None = None,
+) -> ScoreTable:
+    from speakerguard.evaluate import score_trials
+
+    tests = {trial.test for trial in trials}
+    files = tests | {trial.enrol for trial in trials}
+    with Progress("embedding", len(files) + len(tests) * (babble is not None)) as progress:
+        return score_trials(verifier, trials, root, seconds, progress, babble)

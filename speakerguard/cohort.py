@@ -1,0 +1,146 @@
+"""Adaptive score normalisation: how much more alike than to the most similar strangers?
+
+A cosine of 0.6 says little of a voice that resembles everybody, and much of one that resembles
+nobody. AS-norm (Matějka et al., Analysis of score normalization, Interspeech 2017) measures each
+side of a trial against the cohort members nearest to it. The cohort is one embedding for each of
+some hundred speakers who are neither enrolled nor judged; it belongs to one model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.trials import speaker_of
+
+if TYPE_CHECKING:
+    from speakerguard.verifier import Verifier
+
+COHORT_FILE = "cohort.safetensors"
+FORMAT = "speakerguard-cohort-1"
+NEAREST = 100  # cohort members that say what is usual for a voice
+_ROWS = 8_192  # trials normalised at once, so that long lists need no more memory
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Cohort:
+    """Strangers to compare with.
+
+    Args:
+        embeddings: float32 (n, D), each of length 1.
+        model: fingerprint of the model that made them.
+
+    Raises:
+        UsageError: fewer than two.
+
+    >>> strangers = Cohort(np.eye(3, dtype=np.float32), "model")
+    >>> voice = np.array([[0.6, 0.8, 0.0]], np.float32)
+    >>> strangers.normalise(voice, voice).round(2).tolist()
+    [1.57]
+    """
+
+    def __init__(self, embeddings: Matrix, model: str) -> None:
+        if len(embeddings) < 2:
+            raise UsageError(f"a cohort needs two speakers or more, not {len(embeddings)}.")
+        self.embeddings, self.model = embeddings, model
+
+    @classmethod
+    def load(cls, path: Path, model: str) -> Cohort:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: missing, damaged, or of another model than ``model``.
+        """
+        again = "Make it again with `speakerguard cohort`."
+        try:
+            with safe_open(path, "np") as file:
+                about, stored = file.metadata() or {}, file.get_tensor("embeddings")
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: this model has no cohort. {again}") from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not a whole cohort file ({error}). {again}") from None
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: not a cohort of this program's. {again}")
+        if about.get("model") != model:
+            raise CheckpointError(
+                f"{path} belongs to weights {about.get('model')}, these are {model}. {again}"
+            )
+        return cls(stored.astype(np.float32), model)
+
+    def save(self, path: Path) -> None:
+        """Write the cohort, in half precision; the file appears whole or not at all."""
+        from safetensors.numpy import save_file
+
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        tensors = {"embeddings": self.embeddings.astype(np.float16)}
+        save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
+        part.replace(path)
+
+    def normalise(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
+        """AS-norm scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).
+
+        The mean of two z-scores: the trial's cosine among the cosines of either side with its
+        :data:`NEAREST` nearest cohort members.
+        """
+        scores = np.empty(len(enrol))
+        for start in range(0, len(enrol), _ROWS):
+            part = slice(start, start + _ROWS)
+            cosine = np.einsum("nd,nd->n", enrol[part], test[part], dtype=np.float64)
+            sides = [self._usual(side[part]) for side in (enrol, test)]
+            scores[part] = sum((cosine - mean) / spread for mean, spread in sides) / 2
+        return scores
+
+    def _usual(self, embeddings: Matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and standard deviation (n,) of the cosines with the nearest members."""
+        cosines = (embeddings @ self.embeddings.T).astype(np.float64)
+        count = min(NEAREST, cosines.shape[1])
+        nearest = np.partition(cosines, -count, axis=1)[:, -count:]
+        return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
+
+
+def gather(
+    verifier: Verifier,
+    files: Mapping[str, Path],
+    most: int = 10,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Cohort, list[str]]:
+    """One member a speaker: the mean of the embeddings of that speaker's recordings, at length 1.
+
+    Args:
+        files: recordings by name; see :func:`speakerguard.trials.speaker_of`.
+        most: recordings of each speaker that are used.
+        progress: called with the number of files done.
+
+    Returns:
+        The cohort, and why each recording that could not be used was left out.
+
+    Raises:
+        UsageError: fewer than two speakers can be used.
+    """
+    sums: dict[str, Matrix] = {}
+    taken: Counter[str] = Counter()
+    left_out = []
+    for done, (name, path) in enumerate(files.items(), start=1):
+        speaker = speaker_of(name)
+        if taken[speaker] < most:
+            try:
+                (embedding,) = verifier.embed([path])
+            except AudioError as error:
+                left_out.append(str(error))
+            else:
+                taken[speaker] += 1
+                sums[speaker] = sums.get(speaker, 0) + embedding
+        if progress:
+            progress(done)
+    rows = np.stack([sums[speaker] for speaker in sorted(sums)]) if sums else np.zeros((0, 1))
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return Cohort((rows / length).astype(np.float32), verifier.fingerprint), left_out

@@ -1,0 +1,115 @@
+"""AS-norm against its formula, and cohorts that do not belong."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speakerguard import checkpoint, cohort
+from speakerguard.cohort import Cohort
+from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.verifier import Verifier
+
+
+def unit(seed: int, *shape: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal(shape)
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("members", "count"), [(300, cohort.NEAREST), (20, 20)])
+def test_scores_follow_the_formula(members: int, count: int) -> None:
+    strangers, enrol, test = unit(0, members, 16), unit(1, 5, 16), unit(2, 5, 16)
+    found = Cohort(strangers, "m").normalise(enrol, test)
+    for row in range(5):
+        cosine = float(enrol[row] @ test[row])
+        z_scores = []
+        for side in (enrol[row], test[row]):
+            nearest = np.sort(strangers @ side)[-count:].astype(np.float64)
+            z_scores.append((cosine - nearest.mean()) / nearest.std())
+        assert found[row] == pytest.approx(np.mean(z_scores), rel=1e-4)
+
+
+def test_neither_side_nor_the_number_of_trials_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers, enrol, test = unit(0, 50, 8), unit(1, 7, 8), unit(2, 7, 8)
+    whole = Cohort(strangers, "m").normalise(enrol, test)
+    np.testing.assert_allclose(Cohort(strangers, "m").normalise(test, enrol), whole)
+    monkeypatch.setattr(cohort, "_ROWS", 3)
+    np.testing.assert_allclose(Cohort(strangers, "m").normalise(enrol, test), whole, rtol=1e-5)
+
+
+def test_a_voice_like_everybody_must_come_nearer() -> None:
+    """Equal cosines, but one pair lies amid the cohort."""
+    strangers = unit(0, 200, 32) + 2 * np.eye(32, dtype=np.float32)[0]
+    strangers /= np.linalg.norm(strangers, axis=1, keepdims=True)
+    amid, apart = np.eye(32, dtype=np.float32)[[0]], np.eye(32, dtype=np.float32)[[1]]
+    side = np.eye(32, dtype=np.float32)[[2]]
+    near = [(0.8 * voice + 0.6 * side).astype(np.float32) for voice in (amid, apart)]
+    found = [
+        Cohort(strangers, "m").normalise(voice, probe)[0]
+        for voice, probe in zip((amid, apart), near, strict=True)
+    ]
+    assert found[0] < found[1]
+
+
+def test_gathered_from_speech_every_speaker_once(
+    tiny_model: Path, speech: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    verifier = Verifier(tiny_model, str(tmp_path / "profiles.db"))
+    files = {f"{name}/{n}": clip for name, clips in speech.items() for n, clip in enumerate(clips)}
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    seen: list[int] = []
+    made, left_out = cohort.gather(verifier, files | {"x/0": broken}, 2, seen.append)
+    assert made.embeddings.shape == (len(speech), 192)
+    assert len(left_out) == 1
+    assert "broken.wav" in left_out[0]
+    assert seen[-1] == len(files) + 1
+    first = sorted(speech)[0]
+    mean = np.sum(verifier.embed(speech[first][:2]), axis=0)
+    np.testing.assert_allclose(made.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_verifier_decides_on_normalised_scores(
+    tiny_model: Path, speech: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(tiny_model, folder)
+    with pytest.raises(CheckpointError, match="has no cohort"):
+        Verifier(folder, score_norm=True)
+    plain = Verifier(folder, str(tmp_path / "profiles.db"))
+    strangers = Cohort(unit(0, 50, 192), plain.fingerprint)
+    strangers.save(folder / cohort.COHORT_FILE)
+    guard = Verifier(folder, str(tmp_path / "profiles.db"), score_norm=True)
+    with pytest.raises(CheckpointError, match="calibrate --trials TRIALS --root DIR --score-norm"):
+        _ = guard.calibration
+    shutil.copy(folder / checkpoint.CALIBRATION_FILE, folder / checkpoint.NORMALISED_FILE)
+    own, probe = speech[sorted(speech)[0]][:2]
+    plain.enroll("alice", [own])
+    answer, before = guard.verify("alice", probe), plain.verify("alice", probe)
+    (profile,), (embedding,) = guard.profiles("alice"), guard.embed([probe])
+    expected = guard.cohort.normalise(profile.centroid[None], embedding[None])[0]  # type: ignore[union-attr]
+    assert answer.score == pytest.approx(expected)
+    assert answer.cosine == pytest.approx(before.score)
+    assert answer.accepted == (answer.score >= answer.threshold)
+    assert guard.identify(probe).ranking[0][1] == pytest.approx(expected)
+
+
+def test_saved_and_loaded_for_the_same_model_alone(tmp_path: Path) -> None:
+    path = tmp_path / cohort.COHORT_FILE
+    made = Cohort(unit(0, 30, 8), "model-a")
+    made.save(path)
+    loaded = Cohort.load(path, "model-a")
+    np.testing.assert_allclose(loaded.embeddings, made.embeddings, atol=1e-3)
+    with pytest.raises(CheckpointError, match="belongs to weights model-a, these are model-b"):
+        Cohort.load(path, "model-b")
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="not a whole cohort file"):
+        Cohort.load(path, "model-a")
+    with pytest.raises(CheckpointError, match="has no cohort"):
+        Cohort.load(tmp_path / "none", "model-a")
+
+
+def test_one_speaker_is_no_cohort() -> None:
+    with pytest.raises(UsageError, match="two speakers"):
+        Cohort(unit(0, 1, 8), "m")
