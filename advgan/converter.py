@@ -5,6 +5,7 @@ What is saved says that it is synthetic. What is measured is measured on the sav
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> Non
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: cannot be written ({reason}). Choose another place.") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def tagged(path: Path) -> bool:

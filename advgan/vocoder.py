@@ -65,7 +65,7 @@ class GriffinLim(nn.Module):
 
     def magnitudes(self, mel: Tensor) -> Tensor:
         """Least-squares linear magnitudes (B, n_fft // 2 + 1, T), none below 0."""
-        bands = 10 ** mel.float().clamp(max=4.0)
+        bands = 10 ** mel.to(self.inverse.dtype).clamp(max=4.0)
         bands = torch.where(mel <= self.convention.silence, torch.zeros_like(bands), bands)
         return torch.matmul(self.inverse, bands).clamp(min=0.0)
 
