@@ -103,6 +103,7 @@ def timeless(out: Path) -> dict[str, Any]:
 def test_every_case_is_there_and_counted(made: Report) -> None:
     assert len(made.attacks) == 12
     assert len(made.cases) == 3 * 12
+    assert {case.outcome for case in made.cases} == {"judged", "not-run"}
     outcomes = {case.outcome for case in made.cases if made.attacks[case.attack].name == "again-vc"}
     assert outcomes == {"not-run"}
     (missing,) = [problem for problem in made.problems if problem.kind == "not-run"]

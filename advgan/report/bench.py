@@ -112,11 +112,12 @@ class Bench:
         row = Row(pair, attack)
         try:
             audio = self.audio(pair, attack, row)
-            self.judge(row, audio)
+            try:
+                self.judge(row, audio)
+            except AudioError as error:
+                row.outcome, row.message = "refused", str(error)
         except NotRunError as error:
             row.outcome, row.message = "not-run", str(error)
-        except AudioError as error:
-            row.outcome, row.message = "refused", str(error)
         except (KeyboardInterrupt, MemoryError):
             raise
         except Exception as error:  # an attack of any package must not end the whole run
@@ -150,14 +151,13 @@ class Bench:
 
     def guard(self, pair: int, entry: Entry) -> Guard:
         """The claim that an attack makes, with randomness of its own."""
-        bystander = self.plan.bystander(pair)
         return Guard(
             model=self.model,
             profile=self._profile(self.plan.pairs[pair].enrol, self.model),
             threshold=self.threshold,
             rng=np.random.default_rng([self.plan.seed, pair, zlib.crc32(entry.title.encode())]),
             defence=None if entry.against == "none" else self.defences[entry.against],
-            bystander=(lambda: self._speech(bystander)) if bystander else None,
+            bystander=lambda: self._bystander(pair),
             crowd=self._crowd,
             memory=self.memory,
         )
@@ -193,6 +193,14 @@ class Bench:
     def _load(self, name: str) -> Waveform:
         speech = load_speech(self.plan.root / name).samples
         return speech[: int(self.plan.suite.seconds * SAMPLE_RATE)]
+
+    def _bystander(self, pair: int) -> Waveform:
+        for name in self.plan.bystanders(pair):
+            try:
+                return self._speech(name)
+            except (AudioError, OSError):  # its own pair says what is wrong with it
+                continue
+        raise NotRunError("the pairs hold no third speaker.")
 
     def _enrolled(self, names: Sequence[str], model: Model) -> Embedding:
         speech = [load_speech(self.plan.root / name).samples for name in names]

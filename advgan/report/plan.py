@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -259,15 +259,14 @@ class Plan:
     seed: int
     train: Path | None
 
-    def bystander(self, index: int) -> str | None:
-        """A recording of somebody who is neither source nor target of a pair: another's source."""
+    def bystanders(self, index: int) -> Iterator[str]:
+        """Recordings by neither source nor target of a pair, the sources of other pairs."""
         pair = self.pairs[index]
         own = {speaker_of(pair.source), speaker_of(pair.target)}
         for step in range(1, len(self.pairs)):
             other = self.pairs[(index + step) % len(self.pairs)].source
             if speaker_of(other) not in own:
-                return other
-        return None
+                yield other
 
     def digest(self, fingerprint: str, code: str) -> str:
         """Changes with anything that could change a result: 16 hex digits."""
