@@ -1,10 +1,12 @@
 """Measure the guard beside its peers on one trial list; renew every table made from that.
 
-    python tools/results.py [--models guard campplus resemblyzer] [--root ../shared/corpus/dev]
+    python tools/results.py [--systems guard guard+asnorm campplus resemblyzer]
 
-Each model's figures go to ``results.json`` in its folder below ``checkpoints/``, with pictures for
-the guard. Figures of the same weights on the same list are kept, unless ``--again``. What stands
-between ``<!-- results -->`` and ``<!-- /results -->`` in README.md (all models) and in a model's
+A system is a model, or a model with its scores normalised. Each one's figures go to
+``results.json`` or ``results-asnorm.json`` in the model's folder below ``checkpoints/``, with
+pictures for the guard. Figures of the same weights on the same list are kept, unless ``--again``.
+What stands
+between ``<!-- results -->`` and ``<!-- /results -->`` in README.md (all systems) and in a model's
 card (its own) is replaced; nothing in there is written by hand.
 """
 
@@ -33,6 +35,7 @@ CONDITIONS: dict[str, dict[str, float]] = {
     "first 2 s": {"seconds": 2.0},
     "babble 5 dB": {"babble": 5.0},
 }
+NORMALISED = "+asnorm"
 START, END = "<!-- results -->", "<!-- /results -->"
 Results = dict[str, Any]
 
@@ -40,38 +43,41 @@ Results = dict[str, Any]
 def main() -> None:
     """Measure what is not measured yet, then write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    models = [checkpoint.DEFAULT, "campplus", "resemblyzer"]
-    parser.add_argument("--models", nargs="+", default=models)
+    systems = [checkpoint.DEFAULT, checkpoint.DEFAULT + NORMALISED, "campplus", "resemblyzer"]
+    parser.add_argument("--systems", nargs="+", default=systems)
     parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
     parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
-    found = {name: measure(name, options.root, options.again) for name in options.models}
+    found = {name: measure(name, options.root, options.again) for name in options.systems}
     renew(Path("README.md"), f"{table(found)}\n\n{unseen(found)}")
-    for name, results in found.items():
-        renew(checkpoint.folder() / name / "README.md", card(name, results))
+    for model in {name.removesuffix(NORMALISED) for name in found}:
+        own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
+        renew(checkpoint.folder() / model / "README.md", card(own))
 
 
-def measure(model: str, root: Path, again: bool) -> Results:
-    """The figures of one model; read from its folder if they are of these weights and trials."""
-    verifier, trials = Verifier(model), read_trials(root / "trials.txt")
+def measure(system: str, root: Path, again: bool) -> Results:
+    """The figures of one system; read from its folder if they are of these weights and trials."""
+    normalised = system.endswith(NORMALISED)
+    verifier = Verifier(system.removesuffix(NORMALISED), score_norm=normalised)
+    trials = read_trials(root / "trials.txt")
     digest = sha256((root / "trials.txt").read_bytes()).hexdigest()
     about = {
-        "model": model,
+        "system": system,
         "fingerprint": verifier.fingerprint,
         "version": __version__,
         "trials_sha256": digest,
     }
-    path = verifier.embedder.folder / "results.json"
+    path = verifier.embedder.folder / ("results-asnorm.json" if normalised else "results.json")
     if path.exists() and not again:
         kept: Results = json.loads(path.read_text(encoding="utf-8"))
         if {key: kept.get(key) for key in about} == about:
-            print(f"{model}: kept, measured before ({path})")
+            print(f"{system}: kept, measured before ({path})")
             return kept
     tables = {}
     for name, how in CONDITIONS.items():
         tables[name] = score_trials(verifier, trials, root, **how)  # type: ignore[arg-type]
         rate = det_curve(tables[name].targets, tables[name].nontargets).eer().rate
-        print(f"{model}, {name}: pooled EER {100 * rate:.2f} %", flush=True)
+        print(f"{system}, {name}: pooled EER {100 * rate:.2f} %", flush=True)
     llr = _calibrated(verifier, tables["full"], trials).calibration.llr
     results: Results = {
         **about,
@@ -81,7 +87,7 @@ def measure(model: str, root: Path, again: bool) -> Results:
         "held_out": {n: asdict(held_out(tables["full"], t)) for n, t in tables.items()},
     }
     replace_file(path, json.dumps(results, indent=2) + "\n")
-    if (path.parent / checkpoint.MODEL_FILE).exists():
+    if (path.parent / checkpoint.MODEL_FILE).exists() and not normalised:
         _draw(verifier, tables)
     return results
 
@@ -90,7 +96,7 @@ def _calibrated(
     verifier: Verifier, full: ScoreTable, trials: list[Trial]
 ) -> calibration.CalibrationFile:
     """A model's thresholds; those of a peer are learned here, as `speakerguard calibrate` does."""
-    path = verifier.embedder.folder / checkpoint.CALIBRATION_FILE
+    path = verifier.calibration_path
     if not path.exists():
         weights = calibration.source_weights(full)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,13 +155,14 @@ def unseen(found: dict[str, Results]) -> str:
     return "\n".join(lines)
 
 
-def card(name: str, results: Results) -> str:
+def card(found: dict[str, Results]) -> str:
     """What a model's card says of its figures."""
+    results = next(iter(found.values()))
     pooled = results["conditions"]["full"][-1]
     return "\n\n".join(
         [
-            table({name: results}),
-            unseen({name: results}),
+            table(found),
+            unseen(found),
             f"Pooled, full length: minDCF(0.01) {pooled['min_dcf_01']:.3f}, minDCF(0.05) "
             f"{pooled['min_dcf_05']:.3f}. Weights `{results['fingerprint']}`.",
         ]
