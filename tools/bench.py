@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speakerguard import checkpoint
 from speakerguard.speech import load_speech
 from speakerguard.trials import replace_file
 
@@ -31,6 +32,7 @@ START, END = "<!-- bench -->", "<!-- /bench -->"
 OUT = Path("results/bench.json")
 SYSTEMS = {  # title, model, engine
     "guard": ("guard, ONNX Runtime", "guard", "onnxruntime"),
+    "guard-int8": ("guard, 8 bits, ONNX Runtime", "guard-int8", "onnxruntime"),
     "guard-openvino": ("guard, OpenVINO", "guard", "openvino"),
     "guard-torch": ("guard, torch", "guard", "torch"),
     "campplus": ("CAM++, torch", "campplus", "auto"),
@@ -51,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=present())
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -72,6 +74,17 @@ def main() -> None:
         replace_file(readme, re.sub(f"{START}.*?{END}", lambda _: text, old, flags=re.DOTALL))
 
 
+def present() -> list[str]:
+    """All systems but those guards whose folder or thresholds are not there."""
+    guards = {path.parent.name for path in checkpoint.folder().glob("*/calibration.json")}
+    return [name for name in SYSTEMS if not is_guard(name) or SYSTEMS[name][1] in guards]
+
+
+def is_guard(name: str) -> bool:
+    """Whether a system is one of this project's own."""
+    return name.startswith("guard")
+
+
 def choose(root: Path, scratch: Path) -> Path:
     """A JSON list of files, evenly spread; the first lies nearest to COLD_SECONDS."""
     found = sorted(path for path in root.rglob("*") if path.suffix in {".opus", ".flac", ".wav"})
@@ -87,13 +100,14 @@ def choose(root: Path, scratch: Path) -> Path:
 def measure(systems: list[str], rounds: int, clips: Path, scratch: Path) -> dict[str, Any]:
     """Medians, and ratios to the reference round by round."""
     clip = json.loads(clips.read_text())[0]
-    environment = {**os.environ, "SPEAKERGUARD_STORE": str(scratch / "profiles.db")}
-    enrol = ["-m", "speakerguard", "enroll", "someone", clip]
-    subprocess.run([sys.executable, *enrol], env=environment, check=True, capture_output=True)
+    for model in {SYSTEMS[name][1] for name in systems if is_guard(name)}:
+        enrol = ["-m", "speakerguard", "enroll", "someone", clip, "--model", model]
+        line = [sys.executable, *enrol, "--store", str(scratch / f"{model}.db")]
+        subprocess.run(line, check=True, capture_output=True)
     raw: dict[str, dict[str, list[float]]] = {name: {} for name in systems}
     for turn in range(rounds + 1):
         for name in systems[turn % len(systems) :] + systems[: turn % len(systems)]:
-            found = once(name, clip, clips, environment)
+            found = once(name, clip, clips)
             if turn:  # the first fills the disk caches
                 for key, value in found.items():
                     raw[name].setdefault(key, []).append(value)
@@ -111,13 +125,14 @@ def measure(systems: list[str], rounds: int, clips: Path, scratch: Path) -> dict
     return rows
 
 
-def once(name: str, clip: str, clips: Path, environment: dict[str, str]) -> dict[str, float]:
+def once(name: str, clip: str, clips: Path) -> dict[str, float]:
     """One cold process, and one process of each thread count for the throughput."""
     _, model, engine = SYSTEMS[name]
-    own = {**environment, "SPEAKERGUARD_ENGINE": engine}
+    own = {**os.environ, "SPEAKERGUARD_ENGINE": engine}
     cold = ["-c", COLD, model, clip]
-    if model == "guard":
-        cold = ["-m", "speakerguard", "verify", "someone", clip]
+    if is_guard(name):
+        cold = ["-m", "speakerguard", "verify", "someone", clip, "--model", model]
+        cold += ["--store", str(clips.with_name(f"{model}.db"))]
     found = timed([sys.executable, *cold], own)
     for threads in ("1", "2"):
         line = [sys.executable, __file__, "--work", name, str(clips)]
