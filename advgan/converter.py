@@ -6,10 +6,11 @@ What is saved says that it is synthetic. What is measured is measured on the sav
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soundfile
@@ -21,7 +22,7 @@ from advgan import checkpoint
 from advgan.checkpoint import load_vocoder
 from advgan.generator import Generator
 from advgan.legacy import load_pth
-from advgan.mel import MIN_FRAMES, STANDARD, MelSpectrogram, levelled
+from advgan.mel import LEVEL, MIN_FRAMES, STANDARD, MelSpectrogram
 from advgan.perturber import Perturber
 from advgan.vocoder import Vocoder
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
@@ -29,11 +30,11 @@ from speakerguard.checkpoint import folder
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.speech import load_speech
 
-Mode = Literal["convert", "perturb"]
-
 ADVERSARIAL, PLAIN, PERTURBER = "adversarial", "again-vc", "perturber"
 TAG = "synthetic speech, made by advgan to test speaker verification; not a recording of a person"
 PEAK = 0.99  # louder conversions are turned down
+PIECE_SECONDS = 30.0  # converted at once
+FADE_SECONDS = 0.25  # by which pieces overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,11 @@ class Heard:
 
     name: str
     waveform: Waveform
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the whole, full scale 1."""
+        return float(np.sqrt(np.mean(np.square(self.waveform, dtype=np.float64))))
 
 
 def hear(source: AudioSource, speech_only: bool = False) -> Heard:
@@ -112,15 +118,18 @@ class Converter:
         self.mel = MelSpectrogram()
 
     def convert(self, source: Heard, target: Heard) -> Waveform:
-        """The source's words in the target's voice: float32 (about n,), at :attr:`rate`."""
-        with torch.inference_mode():
-            return _waveform(self.vocoder(self.converted(source, target)))
+        """The source's words in the target's voice: float32 (about n,), at :attr:`rate`.
 
-    def converted(self, source: Heard, target: Heard) -> Tensor:
-        """The same before the vocoder: mel (1, bands, T)."""
+        What is longer than :data:`PIECE_SECONDS` is converted in pieces that fade into each
+        other, so that memory is bounded.
+        """
+        voice = self.mel_of(target)
         with torch.inference_mode():
-            converted: Tensor = self.generator(self.mel_of(source), self.mel_of(target))
-        return converted
+            pieces = [
+                self.vocoder(self.generator(mel_of(piece, self.mel, source.rms), voice))[0].numpy()
+                for piece in cut_to_pieces(source)
+            ]
+        return limited(joined(pieces, round(FADE_SECONDS * self.rate)))
 
     def copy(self, source: Heard) -> Waveform:
         """The source through mel and vocoder alone: float32 (about n,), at :attr:`rate`."""
@@ -168,26 +177,69 @@ class PerturbingConverter:
 
     def convert(self, source: Heard, target: Heard) -> Waveform:
         """The perturbed source: float32 (n,), 16 kHz."""
-        waveform = torch.from_numpy(source.waveform)[None]
+        scale = self.epsilon / self.network.config.epsilon
+        pieces = []
         with torch.inference_mode():
             voice = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
-            delta = self.network.delta(waveform, voice) * (
-                self.epsilon / self.network.config.epsilon
-            )
-            return np.asarray((waveform + delta).clamp(-1, 1)[0].numpy(), np.float32)
+            for piece in cut_to_pieces(source):
+                waveform = torch.from_numpy(piece.waveform)[None]
+                changed = waveform + scale * self.network.delta(waveform, voice)
+                pieces.append(changed.clamp(-1, 1)[0].numpy())
+        return joined(pieces, round(FADE_SECONDS * SAMPLE_RATE))
 
 
-def mel_of(heard: Heard, mel: MelSpectrogram) -> Tensor:
-    """Mel (1, bands, T) of a recording, at the level that the networks expect."""
+def mel_of(heard: Heard, mel: MelSpectrogram, rms: float | None = None) -> Tensor:
+    """Mel (1, bands, T) of a recording, at the level that the networks expect.
+
+    Args:
+        rms: level of the recording that ``heard`` is a piece of; its own where None.
+    """
     wide = soxr.resample(heard.waveform, SAMPLE_RATE, STANDARD.sample_rate, "VHQ")
-    bands: Tensor = mel(torch.from_numpy(levelled(wide))[None])
+    gain = LEVEL / max(heard.rms if rms is None else rms, 1e-9)
+    bands: Tensor = mel(torch.from_numpy(wide * np.float32(gain))[None])
     return bands
 
 
 def copy_of(source: Heard, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
     """A recording through mel and vocoder alone: float32 (about n,), 22.05 kHz."""
     with torch.inference_mode():
-        return _waveform(vocoder(mel_of(source, mel)))
+        pieces = [
+            vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in cut_to_pieces(source)
+        ]
+    return limited(joined(pieces, round(FADE_SECONDS * STANDARD.sample_rate)))
+
+
+def cut_to_pieces(heard: Heard) -> list[Heard]:
+    """Equal pieces of at most :data:`PIECE_SECONDS`, which overlap by :data:`FADE_SECONDS`."""
+    waveform, fade = heard.waveform, round(FADE_SECONDS * SAMPLE_RATE)
+    count = max(1, -(-(len(waveform) - fade) // round(PIECE_SECONDS * SAMPLE_RATE)))
+    edges = np.linspace(0, len(waveform) - fade, count + 1).astype(int)
+    return [
+        Heard(heard.name, waveform[start : end + fade])
+        for start, end in itertools.pairwise(edges.tolist())
+    ]
+
+
+def joined(pieces: Sequence[Waveform], fade: int) -> Waveform:
+    """Waveforms one after another, each fading into the next over ``fade`` samples: (n,).
+
+    >>> joined([np.ones(6, np.float32), np.ones(5, np.float32)], 3).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    whole = pieces[0]
+    rise = np.linspace(0, 1, fade + 2, dtype=np.float32)[1:-1]
+    parts = [whole]
+    for piece in pieces[1:]:
+        end = parts[-1][-fade:] * (1 - rise) + piece[:fade] * rise
+        parts[-1] = parts[-1][:-fade]
+        parts += [end, piece[fade:]]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def limited(waveform: Waveform) -> Waveform:
+    """``waveform`` (n,), turned down where it would not fit a file."""
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return np.asarray(waveform * min(1.0, PEAK / max(peak, 1e-9)), np.float32)
 
 
 def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> None:
@@ -216,9 +268,3 @@ def tagged(path: Path) -> bool:
     """Whether a WAV file says that it is synthetic."""
     with soundfile.SoundFile(path) as file:
         return str(file.comment).startswith("synthetic speech")
-
-
-def _waveform(batch: Tensor) -> Waveform:
-    waveform = batch[0].float().numpy()
-    peak = float(np.abs(waveform).max(initial=0.0))
-    return np.asarray(waveform * min(1.0, PEAK / max(peak, 1e-9)), np.float32)

@@ -2,13 +2,18 @@
 
 The file is read without running code from it. Every tensor must find its place; nothing is
 skipped, and a file that does not fit is an error.
+
+    python -m advgan.legacy steps_100000.pth checkpoints/again-vc-original
+
+The original took the logarithm without a floor; its weights meet ours at the same scale.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,8 @@ import torch
 from torch import Tensor
 
 from advgan.generator import Generator, GeneratorConfig
-from speakerguard.errors import CheckpointError
+from speakerguard.checkpoint import MODEL_FILE
+from speakerguard.errors import CheckpointError, SpeakerguardError
 
 # Name in the original, and here. The third layer of a block of ours is its activation in both.
 _NAMES = (
@@ -74,3 +80,23 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> GeneratorConfig:
         raise CheckpointError(f"{path}: holds no AGAIN-VC encoder.") from None
     blocks = len({name.split(".")[2] for name in state if name.startswith("encoder.blocks.")})
     return GeneratorConfig(bands=bands, width=width, content=content, blocks=blocks, legacy=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Convert a ``.pth`` to a checkpoint's folder."""
+    from advgan import checkpoint
+
+    if len(arguments) != 2:
+        sys.exit("usage: python -m advgan.legacy CHECKPOINT.pth FOLDER")
+    source, folder = map(Path, arguments)
+    about = {"objective": "vc", "converted_from": source.name}
+    try:
+        path = folder / MODEL_FILE
+        fingerprint = checkpoint.save("generator", load_pth(source), path, about=about)
+    except SpeakerguardError as error:
+        sys.exit(str(error))
+    print(f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

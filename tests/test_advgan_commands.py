@@ -251,8 +251,22 @@ def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 def test_conversions_are_no_louder_than_a_file_holds() -> None:
-    waveform = converter._waveform(torch.tensor([[3.0, -1.5]]))
+    waveform = converter.limited(np.array([3.0, -1.5], np.float32))
     assert np.abs(waveform).max() == pytest.approx(converter.PEAK)
+
+
+@pytest.mark.usefixtures("copying")
+def test_long_recordings_are_converted_in_pieces_without_a_seam(
+    weights: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, source = Converter(weights, "griffin-lim"), hear(clips[0])
+    whole = made.convert(source, source)
+    monkeypatch.setattr(converter, "PIECE_SECONDS", 0.8)
+    pieces = converter.cut_to_pieces(source)
+    assert len(pieces) > 2
+    parts = made.convert(source, source)
+    assert abs(len(parts) - len(whole)) <= len(pieces) * 2 * 256
+    assert np.abs(np.diff(parts)).max() < 1.5 * np.abs(np.diff(whole)).max()
 
 
 def test_pitch_follows_the_voice(clips: tuple[Path, Path]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from advgan import mel
+from advgan import checkpoint, mel
 from advgan.discriminator import (
     Discriminator,
     DiscriminatorConfig,
@@ -18,7 +18,7 @@ from advgan.discriminator import (
     judge_loss,
 )  # fmt: skip
 from advgan.generator import Generator, GeneratorConfig, normalise
-from advgan.legacy import load_pth
+from advgan.legacy import load_pth, main
 from advgan.mel import STANDARD, MelConvention, MelSpectrogram
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GriffinLim, NeuralVocoder, VocoderConfig
@@ -165,6 +165,9 @@ def test_original_checkpoints_load_and_convert_as_they_did(tmp_path: Path) -> No
     assert loaded.config == config
     source, target = torch.randn(1, 80, 45) - 2, torch.randn(1, 80, 33) - 2
     assert torch.equal(loaded(source, target), network(source, target))
+    main([str(path), str(tmp_path / "converted")])
+    again = checkpoint.load("generator", tmp_path / "converted").network
+    torch.testing.assert_close(again(source, target), network(source, target), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("damage", ["text", "foreign", "missing", "short", "none"])
