@@ -27,6 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
 	$(BIN)/python -m speakerguard.demo
+	$(BIN)/python -m advgan.demo
 
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest

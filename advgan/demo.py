@@ -1,0 +1,39 @@
+"""The end of ``make demo``: one conversion, and the guard's answer to it.
+
+One of the demo's speakers is converted to the voice of another, who is enrolled from other
+recordings than the one that was converted to. Without a shipped generator nothing is converted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from advgan.converter import default_generator
+from advgan.infer import OUT, Session, Settings, describe
+from speakerguard.audio import printable
+from speakerguard.demo import choose, find_data
+from speakerguard.errors import CheckpointError, SpeakerguardError
+
+
+def main() -> None:
+    """Convert and ask."""
+    try:
+        generator = default_generator()
+    except CheckpointError as error:
+        print(f"\nno attack in this demo: {error}")
+        return
+    root, _ = find_data()
+    (_, spoken), (_, wanted) = list(choose(root).items())[:2]
+    print("\nan attack: one speaker's words in another's voice\n")
+    record = Session(Settings(load=generator)).attack(
+        root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=root / wanted[0]
+    )
+    print(describe(record))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SpeakerguardError as error:
+        print(f"advgan: {printable(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
