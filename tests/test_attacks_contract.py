@@ -42,9 +42,9 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_shipped_attack_and_defence_can_be_made() -> None:
     discover.cache_clear()
-    needed = {"epsilon": 0.002}
+    needed: dict[str, object] = {"epsilon": 0.002}
     for name in discover():
-        given = needed if name in {"fgsm", "pgd", "margin", "universal"} else {}
+        given: dict[str, object] = needed if name in {"fgsm", "pgd", "margin", "universal"} else {}
         attack = build(name, given)
         assert attack.name == name
         assert attack.__doc__

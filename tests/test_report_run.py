@@ -94,6 +94,12 @@ def made(done: Path) -> Report:
     return load_report(done / "report.json")
 
 
+def rows_of(out: Path) -> Path:
+    """The file of a run's cases."""
+    (found,) = out.glob("cases-*.jsonl")
+    return found
+
+
 def timeless(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / "report.json").read_text())
     del content["timing"]
@@ -129,11 +135,11 @@ def test_rates_are_those_of_the_cases(made: Report) -> None:
         rate = attack.cells["none"].accepted
         assert rate.count == sum(score is not None and score >= threshold for score in scores)
         assert rate.value == pytest.approx(rate.count / rate.cases)
-        assert rate.low is not None
-        assert rate.high is not None
-        assert 0 <= rate.low <= rate.value <= rate.high <= 1
+        assert None not in (rate.value, rate.low, rate.high)
+        low, value, high = rate.low or 0.0, rate.value or 0.0, rate.high or 0.0
+        assert 0 <= low <= value <= high <= 1
         if rate.count in (0, rate.cases):
-            assert rate.high - rate.low > 0.5  # three speakers prove little
+            assert high - low > 0.5  # three speakers prove little
 
 
 def test_metrics_are_those_of_the_scores(made: Report) -> None:
@@ -175,23 +181,39 @@ def test_workers_change_nothing(done: Path, data: Path, tiny_model: Path, tmp_pa
 def test_a_killed_run_goes_on_and_ends_alike(
     done: Path, data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    lines = (done / runner.ROWS_FILE).read_bytes().splitlines(keepends=True)
+    rows = rows_of(done)
+    lines = rows.read_bytes().splitlines(keepends=True)
     half = b"".join(lines[: len(lines) // 2]) + lines[len(lines) // 2][:20]  # cut in mid-line
-    (tmp_path / runner.ROWS_FILE).write_bytes(half)
+    (tmp_path / rows.name).write_bytes(half)
     ran = invoke(*options(data, tiny_model, tmp_path))
     assert ran.exit_code == 0, ran.output
     assert timeless(tmp_path) == timeless(done)
-    assert (tmp_path / runner.ROWS_FILE).read_bytes().startswith(b"".join(lines[:5]))
+    assert (tmp_path / rows.name).read_bytes().startswith(b"".join(lines[:5]))
 
 
-def test_rows_of_another_run_are_refused(
+def test_another_run_in_the_same_folder_is_left_alone(
     done: Path, data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(done / runner.ROWS_FILE, tmp_path)
+    before = rows_of(done)
+    shutil.copy(before, tmp_path)
     ran = invoke(*options(data, tiny_model, tmp_path), "--seed", "1")
+    assert ran.exit_code == 0, ran.output
+    assert (tmp_path / before.name).read_bytes() == before.read_bytes()
+    assert len(list(tmp_path.glob("cases-*.jsonl"))) == 2
+    changed = timeless(tmp_path)
+    assert changed["cases"] != timeless(done)["cases"]
+    assert changed["provenance"]["seed"] == 1
+
+
+def test_a_damaged_list_of_cases_is_refused(
+    done: Path, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / rows_of(done).name).write_text("{}\n")
+    ran = invoke(*options(data, tiny_model, tmp_path))
     assert isinstance(ran.exception, UsageError)
-    assert "cases of another run" in str(ran.exception)
     assert "--fresh" in str(ran.exception)
+    ran = invoke(*options(data, tiny_model, tmp_path), "--case", "0.1")
+    assert ran.exit_code == 0
 
 
 def test_a_worst_case_replays_to_the_same_score(
@@ -228,7 +250,7 @@ def test_a_full_disk_loses_nothing_finished(
     assert isinstance(ran.exception, UsageError)
     assert "No space left on device" in str(ran.exception)
     assert "goes on from there" in str(ran.exception)
-    assert len((tmp_path / runner.ROWS_FILE).read_text().splitlines()) == 9
+    assert len(rows_of(tmp_path).read_text().splitlines()) == 9
     ran = invoke(*options(data, tiny_model, tmp_path))
     assert ran.exit_code == 0
     assert timeless(tmp_path) == timeless(done)
@@ -238,15 +260,17 @@ def test_a_full_disk_loses_nothing_finished(
 def test_ctrl_c_keeps_what_is_finished(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "speakerguard", "report", *options(data, tiny_model, tmp_path)]
     ran = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    rows = tmp_path / runner.ROWS_FILE
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (rows.exists() and rows.read_text().count("\n") > 6):
+    while time.monotonic() < deadline:
+        lines = [line for path in tmp_path.glob("cases-*") for line in path.read_text().split("\n")]
+        if len(lines) > 7:
+            break
         time.sleep(0.05)
     os.killpg(ran.pid, signal.SIGINT)
     _, said = ran.communicate(timeout=60)
     assert ran.returncode == 130, said
     assert re.search(r"interrupted; \d+ of 36 cases are kept", said), said
-    assert all(json.loads(line) for line in rows.read_text().splitlines())
+    assert all(json.loads(line) for line in rows_of(tmp_path).read_text().splitlines())
 
 
 def test_the_schema_is_the_published_one() -> None:

@@ -133,6 +133,7 @@ def assemble(run: Run) -> Report:
                 "system": platform.platform(),
                 "processor": platform.machine(),
                 "python": platform.python_version(),
+                "engine": type(bench.verifier.embedder).__name__,
             },
             packages={name: version(name) for name in PACKAGES},
         ),

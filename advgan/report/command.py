@@ -43,12 +43,13 @@ def report(
     train: Annotated[
         Path | None, typer.Option(help="Speech to train on; by default `train` beside the data.")
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="Begin anew where --out holds a run.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Begin anew, not where this run stopped.")] = False,
     case: Annotated[str | None, typer.Option(help="Run this one case again, such as 3.12.")] = None,
 ) -> None:
     """Attack a verifier in every known way and report whether it holds."""
     started = time.monotonic()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers, not threads
+    for variable in ("OMP_NUM_THREADS", "SPEAKERGUARD_THREADS"):  # before torch: workers instead
+        os.environ.setdefault(variable, "1")
     reasons = _reasons(fail_on, compare)
     from advgan.report.compare import load_report
     from advgan.report.policy import load_policy
@@ -68,11 +69,12 @@ def report(
     from speakerguard.trials import replace_file
     from speakerguard.verifier import Verifier
 
-    if fresh:
-        (out / runner.ROWS_FILE).unlink(missing_ok=True)
     verifier = Verifier(model)
     verifier.calibration.point(point)
-    digest = plan.digest(verifier.fingerprint, assemble.code_hash())
+    engine = type(verifier.embedder).__name__
+    digest = plan.digest(f"{verifier.fingerprint} {engine}", assemble.code_hash())
+    if fresh:
+        runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     with _Bar() as bar:

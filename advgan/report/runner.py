@@ -21,7 +21,6 @@ from advgan.report.bench import Bench, Row
 from advgan.report.plan import Plan
 from speakerguard.errors import SpeakerguardError, UsageError
 
-ROWS_FILE = "cases.jsonl"
 FORMAT = "speakerguard-cases-1"
 AHEAD = 3  # cases waiting for each worker; more would only take memory
 
@@ -39,16 +38,16 @@ def run(plan: Plan, out: Path, digest: str, workers: int, progress: Progress) ->
     """Run what is not in ``out`` yet and return all rows, by pair and attack.
 
     Args:
-        digest: of the plan; rows of another are refused.
+        digest: of the plan; runs of other plans lie beside it, untouched.
         workers: processes; 1 works in this one.
         progress: called with cases done and cases in all.
 
     Raises:
-        UsageError: ``out`` holds another run, or cannot be written.
+        UsageError: ``out`` cannot be written.
         InterruptedRunError: Ctrl-C; the same command goes on from there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    path = out / ROWS_FILE
+    path = rows_file(out, digest)
     rows = {(row.pair, row.attack): row for row in read_rows(path, digest)}
     attacks = range(len(plan.suite.entries))
     total = len(plan.pairs) * len(attacks)
@@ -80,11 +79,16 @@ def run(plan: Plan, out: Path, digest: str, workers: int, progress: Progress) ->
     return [rows[key] for key in sorted(rows)]
 
 
+def rows_file(out: Path, digest: str) -> Path:
+    """Where the rows of a plan are kept."""
+    return out / f"cases-{digest}.jsonl"
+
+
 def read_rows(path: Path, digest: str) -> list[Row]:
     """Rows of an earlier run; a last line that was cut off is taken away.
 
     Raises:
-        UsageError: the file is of another run.
+        UsageError: the file is no such list.
     """
     if not path.exists():
         return []
@@ -99,8 +103,8 @@ def read_rows(path: Path, digest: str) -> list[Row]:
         header, lines = {"format": "not JSON"}, []
     if whole and (header.get("format"), header.get("digest")) != (FORMAT, digest):
         raise UsageError(
-            f"{path}: holds cases of another run (other model, pairs, suite, seed or version). "
-            "Give another --out, or --fresh to begin anew there."
+            f"{path}: no list of this run's cases; it was changed or damaged. Begin anew with "
+            "--fresh, or give another --out."
         )
     return [Row(**line) for line in lines]
 

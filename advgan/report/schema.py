@@ -79,7 +79,9 @@ class DefenceSummary(_Part):
     run: bool
     reason: str = ""
     detects: bool
-    flagged_limit: float | None = Field(None, description="median of the limits of suspicion")
+    flagged_limit: float | None = Field(
+        default=None, description="median of the limits of suspicion"
+    )
     genuine_rejected: Rate
     strangers_accepted: Rate
     eer: float | None
