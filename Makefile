@@ -12,9 +12,11 @@ SOURCE ?=
 TARGET ?=
 MODEL ?= guard
 CONFIG ?= configs/guard.yaml
+SUITE ?= standard
+PAIRS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check enroll verify attack train results bench lock clean
+.PHONY: help install demo report test check enroll verify attack train results bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -27,7 +29,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
 	$(BIN)/python -m speakerguard.demo
+	$(BIN)/speakerguard report --suite smoke --out out/demo/report --fail-on never
 	$(BIN)/python -m advgan.demo
+
+report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=campplus, PAIRS=FILE
+	$(BIN)/speakerguard report --suite "$(SUITE)" --model "$(MODEL)" \
+		$(if $(PAIRS),--pairs "$(PAIRS)") --out out/report --fail-on error
 
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest
