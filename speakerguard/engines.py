@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,8 +111,10 @@ class OnnxEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        weights = _weights(folder)
-        self._session = onnx_session(folder / ONNX_FILE, threads)
+        with ThreadPoolExecutor(1) as beside:  # while the weights are checked
+            session = beside.submit(onnx_session, folder / ONNX_FILE, threads)
+            weights = _weights(folder)
+            self._session = session.result()
         about = self._session.get_modelmeta().custom_metadata_map
         self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
 
@@ -212,6 +215,7 @@ def onnx_session(path: Path, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or _default_threads()
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # no slower here; loads faster and gives memory back
     options.log_severity_level = 4  # what goes wrong is raised as well
     try:
         return onnxruntime.InferenceSession(
