@@ -29,8 +29,8 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
 	$(BIN)/python -m speakerguard.demo
-	$(BIN)/speakerguard report --suite smoke --out out/demo/report --fail-on never
 	$(BIN)/python -m advgan.demo
+	$(BIN)/speakerguard report --suite smoke --out out/demo/report --fail-on never
 
 report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=campplus, PAIRS=FILE
 	$(BIN)/speakerguard report --suite "$(SUITE)" --model "$(MODEL)" \
