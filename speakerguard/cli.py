@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from speakerguard import cli_export, cli_stream, cli_trials
+from speakerguard import countermeasure as countermeasures
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
     Engine,
@@ -90,6 +91,10 @@ def verify(
     stream: Annotated[
         bool, typer.Option(help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic.")
     ] = False,
+    countermeasure: Annotated[
+        str | None,
+        typer.Option(help="Accept only what this one takes for real speech: discriminator."),
+    ] = None,
     score_norm: ScoreNorm = False,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -97,16 +102,22 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
+    if stream and countermeasure:
+        raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
+    detector = countermeasures.load(countermeasure) if countermeasure else None
     verifier = make_verifier(model, store, engine, score_norm)
     if stream:
         answer = cli_stream.follow(verifier, name, str(file), point)
     else:
         answer = verifier.verify(name, file, point)
+    real = detector.llr(file) if detector else None
+    accepted = answer.accepted and (real is None or real >= 0)
     if as_json:
-        decision = {"decision": "accept" if answer.accepted else "reject"}
+        decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
+        decision |= {} if real is None else {"real_speech_llr": real}
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
     else:
-        print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.speaker}")
+        print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")
         kind = f"cosine {answer.cosine:+.3f}, normalised" if score_norm else "cosine"
         print(
             f"  score     {answer.score:+.3f}  {kind}; threshold {answer.threshold:+.3f} "
@@ -114,9 +125,11 @@ def verify(
         )
         favours = "same" if answer.llr > 0 else "different"
         print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
+        if real is not None:
+            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 is rejected")
         print(f"  speech    {answer.net_seconds:.1f} s")
         _print_warnings(answer.warnings)
-    raise typer.Exit(ACCEPT if answer.accepted else REJECT)
+    raise typer.Exit(ACCEPT if accepted else REJECT)
 
 
 @app.command()

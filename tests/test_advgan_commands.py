@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
 
 from advgan import checkpoint, converter, generate, infer, judge, manifest
 from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav, tagged
@@ -17,7 +19,9 @@ from advgan.guard import GuardLoss
 from advgan.judge import Judge
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.quality import pitch, pitch_correlation
+from speakerguard import countermeasure
 from speakerguard.audio import read
+from speakerguard.cli import app
 from speakerguard.errors import AudioError, CheckpointError, ConfigError, UsageError
 
 CONFIG = GeneratorConfig(width=8, blocks=2)
@@ -291,3 +295,24 @@ def test_copies_by_griffin_lim_are_still_the_speaker(
     assert asked.score(asked.profile([clips[0]]), tmp_path / "copy.wav") > 0.8
     half = Heard(source.name, source.waveform[: len(source.waveform) // 2])
     assert converter_.convert(half, source).shape < converter_.convert(source, half).shape
+
+
+def test_verify_can_demand_that_speech_is_real(
+    tiny_model: Path, clips: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "p.db"))
+    cli = CliRunner()
+    voice = str(clips[0])
+    model = ["--model", str(tiny_model)]
+    assert cli.invoke(app, ["enroll", "ann", voice, *model]).exit_code == 0
+    ask = ["verify", "ann", voice, "--countermeasure", "discriminator", *model]
+    for llr, code in ((2.5, 0), (-2.5, 1)):
+        detector = SimpleNamespace(llr=lambda _, llr=llr: llr)
+        monkeypatch.setattr(countermeasure, "load", lambda _, detector=detector: detector)
+        answer = cli.invoke(app, [*ask, "--json"])
+        assert answer.exit_code == code
+        assert json.loads(answer.stdout)["real_speech_llr"] == llr
+        assert json.loads(answer.stdout)["decision"] == ("accept" if code == 0 else "reject")
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="no countermeasure 'x'; installed: "):
+        countermeasure.load("x")
