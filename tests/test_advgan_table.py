@@ -1,0 +1,75 @@
+"""tools/attack_table.py: intervals, what counts as accepted, and a table that goes on."""
+
+import importlib.util
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from advgan import checkpoint, judge
+from advgan.generator import Generator, GeneratorConfig
+
+SPEC = importlib.util.spec_from_file_location(
+    "attack_table", Path(__file__).parents[1] / "tools" / "attack_table.py"
+)
+assert SPEC is not None
+assert SPEC.loader is not None
+table = importlib.util.module_from_spec(SPEC)
+sys.modules["attack_table"] = table
+SPEC.loader.exec_module(table)
+
+
+def test_intervals_resample_speakers_not_pairs() -> None:
+    rng = np.random.default_rng(0)
+    sources = [f"s{i % 10}" for i in range(200)]
+    targets = [f"t{i % 7}" for i in range(200)]
+    always, interval = table.share([True] * 200, sources, targets)
+    assert (always, interval.low, interval.high) == (1, 1, 1)
+    by_pair = table.share((rng.random(200) < 0.5).tolist(), sources, targets)[1]
+    by_speaker = table.share([name in {"t0", "t1", "t2"} for name in targets], sources, targets)[1]
+    assert by_speaker.high - by_speaker.low > 2 * (by_pair.high - by_pair.low)
+
+
+def test_a_table_on_real_speech(
+    speech: dict[str, list[Path]], tiny_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A generator that gives the target back must be accepted as the target is, and be timed."""
+    monkeypatch.setattr(judge, "dnsmos", lambda _: {"overall": 3.0, "p808": 3.0})
+    monkeypatch.setattr(Generator, "forward", lambda _, source, target: target)
+    checkpoint.save(
+        "generator", Generator(GeneratorConfig(width=4, blocks=1)), tmp_path / "g.safetensors"
+    )
+    names = list(speech)
+    root = speech[names[0]][0].parents[1]
+    pairs = [[speech[a][0], speech[b][1], speech[b][2]] for a, b in itertools.pairwise(names)]
+    lines = ["\t".join(str(file.relative_to(root)) for file in pair) for pair in pairs[:2]]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+    command = ["attack_table", "--root", str(root), "--pairs", str(tmp_path / "pairs.tsv"),
+               "--judges", str(tiny_model), "--load", f"again-vc={tmp_path / 'g.safetensors'}",
+               "--vocoder", "griffin-lim", "--out", str(tmp_path / "out")]  # fmt: skip
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", command)
+    threads = torch.get_num_threads()
+    table.main()
+    torch.set_num_threads(threads)
+    rows = {
+        row["key"]: row for row in json.loads((tmp_path / "out/table.json").read_text())["rows"]
+    }
+    assert list(rows) == ["zero-effort", "copy", "again-vc", "genuine"]
+    scores = {key: row["guard"]["mean_score"] for key, row in rows.items()}
+    assert scores["again-vc"] == pytest.approx(scores["genuine"], abs=0.05)
+    assert scores["copy"] == pytest.approx(scores["zero-effort"], abs=0.1)
+    assert rows["copy"]["stoi_to_source"] > 0.8
+    assert rows["zero-effort"]["stoi_to_source"] > 0.99
+    assert rows["copy"]["real_time"] > 0
+    printed = capsys.readouterr().out
+    assert "| plain AGAIN-VC |" in printed
+    made = sorted((tmp_path / "out").rglob("*.wav"))
+    before = [path.stat().st_mtime_ns for path in made]
+    table.main()  # everything is there already
+    assert [path.stat().st_mtime_ns for path in made] == before
