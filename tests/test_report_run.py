@@ -43,6 +43,7 @@ attacks:
 defences:
   - quantise
   - score-variation: {codec: mulaw}
+  - countermeasure: {detector: discriminator}
 """
 
 
@@ -112,9 +113,13 @@ def test_every_case_is_there_and_counted(made: Report) -> None:
     assert {case.outcome for case in made.cases} == {"judged", "not-run"}
     outcomes = {case.outcome for case in made.cases if made.attacks[case.attack].name == "again-vc"}
     assert outcomes == {"not-run"}
-    (missing,) = [problem for problem in made.problems if problem.kind == "not-run"]
-    assert "no generator weights 'nowhere'" in missing.message
-    assert missing.cases == 3
+    missing = {p.where: p for p in made.problems if p.kind == "not-run"}
+    attack = missing.pop("again-vc[weights=nowhere]")
+    assert "no generator weights 'nowhere'" in attack.message
+    assert attack.cases == 3
+    for problem in missing.values():  # where the discriminator is not shipped
+        assert problem.where == "defence countermeasure[detector=discriminator]"
+        assert "cannot be loaded; train it" in problem.message
 
 
 def test_a_damaged_file_costs_one_row(made: Report) -> None:

@@ -53,7 +53,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a command knows of a run that is finished."""
+    """What a command knows of a run that is finished; ``media`` is whether voices are kept."""
 
     plan: Plan
     rows: Sequence[Row]
@@ -67,6 +67,7 @@ class Run:
     started: str
     seconds: float
     workers: int
+    media: bool = True
 
 
 def assemble(run: Run) -> Report:
@@ -114,7 +115,7 @@ def assemble(run: Run) -> Report:
         det=analysis.det_lines(scores),
         curves=analysis.curves(attacks),
         groups=analysis.groups(tally, pairs),
-        worst=_worst(bench, tally, run.command),
+        worst=_worst(bench, tally, run.command, run.media),
         pairs=pairs,
         cases=analysis.case_list(tally),
         problems=[*analysis.problems(plan, checks, rows), *absent],
@@ -201,7 +202,7 @@ def _overlap(plan: Plan, trials: str) -> str:
     return "; ".join(parts)
 
 
-def _worst(bench: Bench, tally: Tally, command: str) -> list[Worst]:
+def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]:
     """The attacks that got furthest over the threshold, run again; each attack first once."""
     entries = tally.plan.suite.entries
     ranked = sorted(
@@ -220,8 +221,10 @@ def _worst(bench: Bench, tally: Tally, command: str) -> list[Worst]:
         again = Row(row.pair, row.attack)
         audio = bench.audio(row.pair, row.attack, again)
         profile = bench.guard(row.pair, entries[row.attack]).profile
-        clips = dict(zip(("source", "target"), bench.clips(row.pair), strict=True))
-        clips["attack"] = audio
+        clips = {}
+        if media:
+            clips = dict(zip(("source", "target"), bench.clips(row.pair), strict=True))
+            clips["attack"] = audio
         score = tally.score(row, "none")
         worst.append(
             Worst(

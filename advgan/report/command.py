@@ -43,6 +43,9 @@ def report(
     train: Annotated[
         Path | None, typer.Option(help="Speech to train on; by default `train` beside the data.")
     ] = None,
+    media: Annotated[
+        bool, typer.Option(help="Keep sound and spectrograms of the worst cases in the page.")
+    ] = True,
     fresh: Annotated[bool, typer.Option(help="Begin anew, not where this run stopped.")] = False,
     case: Annotated[str | None, typer.Option(help="Run this one case again, such as 3.12.")] = None,
 ) -> None:
@@ -66,6 +69,7 @@ def report(
     from advgan.report import compare as comparison
     from advgan.report.exports import write_all
     from advgan.report.page import page
+    from advgan.report.pictures import draw_curves, draw_matrix
     from speakerguard.trials import replace_file
     from speakerguard.verifier import Verifier
 
@@ -84,7 +88,7 @@ def report(
             plan=plan, rows=rows, policy=limits,
             policy_name=policy.name if policy else "the project's own",
             policy_sha256=_sha256(policy), command=command, started=begun,
-            seconds=time.monotonic() - started, workers=count, **about,
+            seconds=time.monotonic() - started, workers=count, media=media, **about,
         )
     )  # fmt: skip
     if earlier:
@@ -92,6 +96,9 @@ def report(
     replace_file(out / "report.json", made.model_dump_json(indent=1) + "\n")
     replace_file(out / "report.html", page(made))
     names = ["report.html", "report.json", *write_all(made, out)]
+    for draw, name in ((draw_matrix, "matrix.png"), (draw_curves, "curves.png")):
+        if draw(made, out / name):
+            names.append(name)
     print(_summary(made))
     print(f"\n{', '.join(names)} are in {out}")
     raise typer.Exit(_exit_code(made, reasons))

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.signal import butter, medfilt, sosfiltfilt
 
 from advgan.attacks.contract import NotRunError, build
+from advgan.attacks.guard import to_pcm
 from advgan.attacks.transforms import round_trip
+from speakerguard import countermeasure
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.augment import add_noise
-from speakerguard.errors import UsageError
+from speakerguard.errors import CheckpointError, UsageError
 
 GROUP = "speakerguard.defences"
 
@@ -142,36 +144,34 @@ class ScoreVariation(Defence):
 
 
 class Countermeasure(Defence):
-    """The attacker's own discriminator, turned against it: its doubt that speech is real."""
+    """A second opinion on whether speech is real, such as the attacker's own discriminator.
 
-    name: ClassVar[str] = "discriminator"
+    Attributes:
+        detector: any name in the entry-point group ``speakerguard.countermeasures``.
+    """
+
+    name: ClassVar[str] = "countermeasure"
     detects: ClassVar[bool] = True
-    weights: str = "discriminator"
+    detector: str = "discriminator"
 
     @cached_property
-    def _network(self) -> Any:
-        from advgan import checkpoint
-
-        if not checkpoint.shipped(self.weights):
+    def _judge(self) -> countermeasure.Countermeasure:
+        try:
+            return countermeasure.load(self.detector)
+        except CheckpointError as error:
+            reason = str(error).partition(":")[0].split(" /")[0]
             raise NotRunError(
-                f"no discriminator weights ({self.weights}); train the attacker first."
-            )
-        return checkpoint.load("discriminator", self.weights).network.eval()
+                f"countermeasure {self.detector!r} has no weights: {reason}"
+            ) from None
 
     def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
         """See :meth:`Defence.views`."""
-        _ = self._network
+        _ = self._judge
         return [waveform]
 
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
         """See :meth:`Defence.suspicion`."""
-        import torch
-
-        from advgan.mel import MelSpectrogram, from_guard, levelled
-
-        with torch.inference_mode():
-            mel = MelSpectrogram()(from_guard(torch.from_numpy(levelled(waveform))[None]))
-            return -float(self._network(mel).mean())
+        return -self._judge.llr((to_pcm(waveform), SAMPLE_RATE))
 
 
 class Combined(Defence):

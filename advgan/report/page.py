@@ -116,12 +116,16 @@ def _matrix(report: Report) -> str:
         ("genuine rejected", [d.genuine_rejected for d in defences]),
         ("strangers accepted", [d.strangers_accepted for d in defences]),
     )
-    rows.append(_family_row("what each defence costs", len(defences)))
+    rows.append(_family_row("what each defence costs and buys", len(defences)))
     for name, rates in costs:
         cells = "".join(f"<td>{_rate(rate)}</td>" for rate in rates)
         rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+    worst = "".join(
+        f'<td title="{escape(d.worst_attack)}">{_rate(d.worst_accepted)}</td>' for d in defences
+    )
     eers = "".join(f"<td>{_percent(d.eer)}</td>" for d in defences)
     rows.append(f'<tr><th scope="row">EER, genuine against strangers</th>{eers}</tr>')
+    rows.append(f'<tr><th scope="row">worst attack, accepted</th>{worst}</tr>')
     for family in FAMILIES:
         members = [a for a in report.attacks if a.family == family]
         if members:
