@@ -1,9 +1,10 @@
 """A checkpoint for other programs: ONNX, OpenVINO, Keras, TensorFlow's SavedModel, LiteRT.
 
 Every export takes waveforms, float32 (batch, samples) at 16 kHz in [-1, 1], of any length but one
-length a batch, and gives L2-normalised embeddings, float32 (batch, dimension): the front end is
-inside. Each is written, loaded again, run on sounds of several lengths and compared with torch
-before it takes its place; one that differs is no export but an error.
+length a batch (LiteRT: batches of one), and gives L2-normalised embeddings, float32 (batch,
+dimension): the front end is inside. Each is written, loaded again, run on sounds of several
+lengths and compared with torch before it takes its place; one that differs is no export but an
+error.
 """
 
 from __future__ import annotations
