@@ -349,6 +349,22 @@ def test_checkpoints_come_back_and_nothing_else_passes_for_one(tmp_path: Path) -
         checkpoint.load("generator", path)
 
 
+def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    network = Generator(GeneratorConfig(width=8, blocks=1))
+    fingerprint = checkpoint.save("generator", network, path)
+
+    def full(_: object, part: Path, **__: object) -> None:
+        part.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UsageError, match=r"No space left on device.*Make room"):
+        checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
+    assert checkpoint.load("generator", path).fingerprint == fingerprint
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_vocoder_of_another_convention_is_refused(tmp_path: Path) -> None:
     other = MelConvention(f_max=8_000)
     network = NeuralVocoder(VocoderConfig(width=4, hidden=4, blocks=1), other)

@@ -9,15 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from advgan.attacks.contract import Attack, Budget
+from advgan.attacks.contract import Attack, Budget, NotRunError
 from advgan.report.bench import Row
+from advgan.report.defences import Defence
 from advgan.report.plan import Plan
-from advgan.report.policy import Policy
 from advgan.report.schema import (
     AttackSummary,
     Case,
-    Cell,
-    Check,
     Curve,
     CurvePoint,
     DefenceSummary,
@@ -27,9 +25,9 @@ from advgan.report.schema import (
     PairInfo,
     Problem,
     Rate,
-    Verdict,
 )
 from advgan.report.tally import Tally
+from speakerguard.audio import SAMPLE_RATE
 from speakerguard.metrics import det_curve
 from speakerguard.trials import source_of, speaker_of
 
@@ -91,20 +89,21 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
     made = []
     for defence in (None, *tally.plan.suite.built_defences):
         title = defence.title if defence else "none"
-        spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and _is_attack(a)]
+        spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and is_attack(a)]
         worst = max(spoofs, key=lambda pair: pair[1].accepted.value or 0.0, default=None)
         genuine, strangers = (
             [row for row in tally.of(places[name]) if title in row.scores or title == "none"]
             for name in ("genuine", "zero-effort")
         )
         run = any(title in row.scores for row in tally.rows)
+        reason = "" if run or not defence else why_not(defence)
         limits = list(tally.limits.get(title, {}).values())
         made.append(
             DefenceSummary(
                 title=title,
                 about=_first_line(defence) if defence else "The verifier alone.",
                 run=run,
-                reason="" if run else "no weights, or nothing was judged",
+                reason=reason,
                 detects=bool(limits),
                 flagged_limit=float(np.median(limits)) if limits else None,
                 genuine_rejected=tally.rate(
@@ -121,6 +120,15 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
             )
         )
     return made
+
+
+def why_not(defence: Defence) -> str:
+    """Why a defence judged nothing."""
+    try:
+        defence.views(np.zeros(SAMPLE_RATE, np.float32), np.random.default_rng(0))
+    except NotRunError as error:
+        return str(error)
+    return "nothing was judged behind it"
 
 
 def populations(tally: Tally) -> dict[str, list[float]]:
@@ -269,68 +277,8 @@ def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Pro
     return found
 
 
-def verdict(
-    policy: Policy,
-    name: str,
-    sha256: str,
-    point: str,
-    attacks: Sequence[AttackSummary],
-    defences: Sequence[DefenceSummary],
-) -> Verdict:
-    """Whether the limits of a policy are kept, each of them."""
-    checks: list[Check] = []
-    mine = next((d for d in defences if d.title == policy.defence and d.run), None)
-    wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
-    other = policy.point is not None and policy.point != point
-
-    def check(what: str, attack: int | None, limit: float | None, rate: Rate, note: str) -> None:
-        if limit is None:
-            return
-        value = rate.high if policy.judge == "upper" else rate.value
-        unmeasured = value is None and (policy.not_run == "fail" or attack is None)
-        passed = not unmeasured and (value is None or value <= limit)
-        checks.append(
-            Check(what=what, attack=attack, limit=limit, value=value, passed=passed,
-                  note=note if value is None else "")
-        )  # fmt: skip
-
-    if mine:
-        note = "not measured"
-        check("genuine rejected", None, policy.genuine_rejected, mine.genuine_rejected, note)
-        check("strangers accepted", None, policy.strangers_accepted, mine.strangers_accepted, note)
-    for summary in attacks:
-        if _is_attack(summary) and summary.against in ("none", policy.defence):
-            limit = policy.limit(summary.name, summary.title, summary.family)
-            cell = summary.cells.get(policy.defence, Cell(accepted=Rate()))
-            rate = cell.accepted
-            if other:
-                rate = summary.points.get(policy.point or "", Rate())
-            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}")
-    failed = [check for check in checks if not check.passed]
-    failed.sort(key=lambda check: -(check.value or 0.0))
-    if other:
-        wrong = wrong or (
-            "" if policy.defence == "none" and any(policy.point in a.points for a in attacks)
-            else f"rates at {policy.point!r} are known for the verifier alone; use --point"
-        )  # fmt: skip
-    passed = not failed and not wrong and bool(checks)
-    if wrong:
-        sentence = f"No verdict: {wrong}."
-    elif passed:
-        sentence = f"All {len(checks)} limits are kept."
-    else:
-        first = failed[0]
-        sentence = (
-            f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
-            f"{_per_cent(first.value)} where at most {_per_cent(first.limit)} are allowed."
-        )
-    return Verdict(
-        passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
-        defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
-    )  # fmt: skip
-
-
-def _is_attack(summary: AttackSummary) -> bool:
+def is_attack(summary: AttackSummary) -> bool:
+    """Whether it is no control."""
     return summary.family != "control"
 
 
@@ -388,7 +336,3 @@ def _voice(name: str, pitch: float | None) -> str:
 
 def _line(plan: Plan, row: Row) -> int:
     return plan.pairs[row.pair].line
-
-
-def _per_cent(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} %"

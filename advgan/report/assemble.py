@@ -19,7 +19,7 @@ from advgan.attacks.guard import to_pcm
 from advgan.report import analysis
 from advgan.report.bench import Bench, Row, peer_present
 from advgan.report.plan import Plan
-from advgan.report.policy import Policy
+from advgan.report.policy import Policy, verdict
 from advgan.report.schema import (
     AttackSummary,
     Problem,
@@ -83,12 +83,17 @@ def assemble(run: Run) -> Report:
     peers, absent = _peer_thresholds(plan, point.name)
     attacks = analysis.attack_summaries(tally, others, peers)
     defences = analysis.defence_summaries(tally, attacks)
+    idle = [
+        Problem(kind="not-run", where=f"defence {d.title}", message=d.reason, cases=len(rows))
+        for d in defences
+        if not d.run
+    ]
     scores = analysis.populations(tally)
     edges, histograms = analysis.histograms(scores)
     pairs = analysis.pair_infos(plan, checks)
     origin = calibration.provenance
     return Report(
-        verdict=analysis.verdict(
+        verdict=verdict(
             run.policy, run.policy_name, run.policy_sha256, point.name, attacks, defences
         ),
         threat=Threat(
@@ -118,7 +123,7 @@ def assemble(run: Run) -> Report:
         worst=_worst(bench, tally, run.command, run.media),
         pairs=pairs,
         cases=analysis.case_list(tally),
-        problems=[*analysis.problems(plan, checks, rows), *absent],
+        problems=[*analysis.problems(plan, checks, rows), *idle, *absent],
         limits=list(LIMITS),
         provenance=Provenance(
             version=version("speakerguard"),

@@ -159,10 +159,10 @@ class Countermeasure(Defence):
         try:
             return countermeasure.load(self.detector)
         except CheckpointError as error:
-            reason = str(error).partition(":")[0].split(" /")[0]
             raise NotRunError(
-                f"countermeasure {self.detector!r} has no weights: {reason}"
-            ) from None
+                f"the countermeasure {self.detector!r} cannot be loaded; train it, or name another "
+                "with `detector`."
+            ) from error
 
     def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
         """See :meth:`Defence.views`."""

@@ -5,11 +5,11 @@ It is readable with scripts off, by keyboard, on paper, in light and dark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from advgan.report import draw
+from advgan.report.markup import bullets, number, percent, rate, table, terms
 from advgan.report.schema import Case, Cell, Rate, Report, Worst
 
 POLICY = (
@@ -36,7 +36,7 @@ def page(report: Report) -> str:
         ("problems", "Not measured", _problems(report)),
         ("compare", "Since an earlier report", _comparison(report)),
         ("provenance", "Provenance", _provenance(report)),
-        ("limits", "Limits and misuse", _list(map(escape, report.limits))),
+        ("limits", "Limits and misuse", bullets(map(escape, report.limits))),
     ]
     shown = [(name, title, body) for name, title, body in sections if body]
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _ in shown)
@@ -66,7 +66,7 @@ def _verdict(report: Report) -> str:
     word = "PASS" if verdict.passed else "FAIL"
     rows = [
         [
-            escape(check.what), _percent(check.value), _percent(check.limit),
+            escape(check.what), percent(check.value), percent(check.limit),
             '<span class="good">kept</span>' if check.passed and check.value is not None
             else f'<span class="warn">{escape(check.note)}</span>' if check.passed
             else f'<strong class="bad">broken</strong> {escape(check.note)}',
@@ -76,7 +76,7 @@ def _verdict(report: Report) -> str:
     return (
         f'<div class="verdict {word.lower()}" role="status"><strong>{word}</strong>'
         f"{escape(verdict.sentence)}</div>"
-        + _table(
+        + table(
             f"Policy {verdict.policy}, at {verdict.point}, defence {verdict.defence}; the "
             f"{'upper end of the interval' if verdict.judge == 'upper' else 'estimate'} counts.",
             ["what", "measured", "limit", ""],
@@ -89,7 +89,7 @@ def _threat(report: Report) -> str:
     threat = report.threat
     knows = "; ".join(f"{what}: {', '.join(names)}" for what, names in threat.knowledge.items())
     points = ", ".join(f"{name} {value:.4f}" for name, value in threat.points.items())
-    return _terms(
+    return terms(
         {
             "guard": f"{threat.model}, weights {threat.fingerprint}",
             "threshold": f"{threat.threshold:.4f} at {threat.point}, frozen before any attack",
@@ -118,12 +118,12 @@ def _matrix(report: Report) -> str:
     )
     rows.append(_family_row("what each defence costs and buys", len(defences)))
     for name, rates in costs:
-        cells = "".join(f"<td>{_rate(rate)}</td>" for rate in rates)
+        cells = "".join(f"<td>{rate(share)}</td>" for share in rates)
         rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     worst = "".join(
-        f'<td title="{escape(d.worst_attack)}">{_rate(d.worst_accepted)}</td>' for d in defences
+        f'<td title="{escape(d.worst_attack)}">{rate(d.worst_accepted)}</td>' for d in defences
     )
-    eers = "".join(f"<td>{_percent(d.eer)}</td>" for d in defences)
+    eers = "".join(f"<td>{percent(d.eer)}</td>" for d in defences)
     rows.append(f'<tr><th scope="row">EER, genuine against strangers</th>{eers}</tr>')
     rows.append(f'<tr><th scope="row">worst attack, accepted</th>{worst}</tr>')
     for family in FAMILIES:
@@ -160,7 +160,7 @@ def _heat(cell: Cell | None, hot: bool) -> str:
     if cell is None:
         return NONE
     heat = f' style="--heat:{cell.accepted.value or 0:.2f}"' if hot else ""
-    return f"<td{heat}>{'▲ ' if cell.adaptive else ''}{_rate(cell.accepted)}</td>"
+    return f"<td{heat}>{'▲ ' if cell.adaptive else ''}{rate(cell.accepted)}</td>"
 
 
 def _metrics(report: Report) -> str:
@@ -173,11 +173,11 @@ def _metrics(report: Report) -> str:
         quality = attack.quality
         rows.append(
             [
-                escape(attack.title), _rate(cell.accepted), _percent(cell.spf_eer),
-                _percent(cell.sasv_eer), _number(cell.a_dcf),
-                _number(min(tandem, default=None)),
-                _number(quality.get("snr"), 1), _number(quality.get("lsd"), 1),
-                _number(quality.get("stoi"), 2), _number(attack.queries, 0),
+                escape(attack.title), rate(cell.accepted), percent(cell.spf_eer),
+                percent(cell.sasv_eer), number(cell.a_dcf),
+                number(min(tandem, default=None)),
+                number(quality.get("snr"), 1), number(quality.get("lsd"), 1),
+                number(quality.get("stoi"), 2), number(attack.queries, 0),
             ]
         )  # fmt: skip
     return (
@@ -186,7 +186,7 @@ def _metrics(report: Report) -> str:
         "package; min t-DCF: with the best detecting defence before the verifier. Quality is the "
         "median against the attacker's own speech; it means nothing where the attack plays other "
         "words.</p>"
-        + _table(
+        + table(
             "Verifier alone",
             ["attack", "accepted", "SPF-EER", "SASV-EER", "a-DCF", "min t-DCF", "SNR dB",
              "LSD dB", "STOI", "queries"],
@@ -220,13 +220,13 @@ def _transfer(report: Report) -> str:
     rows = [
         [
             escape(attack.title),
-            _rate(attack.cells["none"].accepted),
-            *(_rate(attack.peers.get(name, Rate())) for name in names),
+            rate(attack.cells["none"].accepted),
+            *(rate(attack.peers.get(name, Rate())) for name in names),
         ]
         for attack in report.attacks
         if attack.peers and "none" in attack.cells
     ]
-    return "<p>The same audio before models that no attack was aimed at.</p>" + _table(
+    return "<p>The same audio before models that no attack was aimed at.</p>" + table(
         "Accepted at each model's own threshold", ["attack", report.threat.model, *names], rows
     )
 
@@ -268,10 +268,10 @@ def _groups(report: Report) -> str:
         names = list(dict.fromkeys(group.group for group in mine))
         found = {(group.group, group.family): group.accepted for group in mine}
         rows = [
-            [escape(name), *(_rate(found.get((name, family), Rate())) for family in families)]
+            [escape(name), *(rate(found.get((name, family), Rate())) for family in families)]
             for name in names
         ]
-        parts.append(_table(f"{title}: accepted", [title.lower(), *families], rows))
+        parts.append(table(f"{title}: accepted", [title.lower(), *families], rows))
     return "".join(parts)
 
 
@@ -307,8 +307,8 @@ def _case_row(report: Report, case: Case) -> str:
         f'<tr data-outcome="{outcome}"><td>{case.id}</td><td class="left">{escape(attack.title)}'
         f'</td><td class="left">{escape(pair.source_speaker)}</td><td class="left">'
         f'{escape(pair.target_speaker)}</td><td class="left"><span{tint}>{shown}</span></td>'
-        f"<td>{_number(case.scores.get('none'), 4)}</td>"
-        f"<td>{_number(case.quality.get('snr'), 1)}</td><td>{case.queries}</td></tr>"
+        f"<td>{number(case.scores.get('none'), 4)}</td>"
+        f"<td>{number(case.quality.get('snr'), 1)}</td><td>{case.queries}</td></tr>"
     )
 
 
@@ -320,7 +320,7 @@ def _problems(report: Report) -> str:
     ]
     total = sum(problem.cases for problem in report.problems)
     return f"<p>{total} cases in all; none of them is in any rate, but that a refusal is a " \
-        "rejection.</p>" + _table("", ["what", "where", "cases", "why"], rows)  # fmt: skip
+        "rejection.</p>" + table("", ["what", "where", "cases", "why"], rows)  # fmt: skip
 
 
 def _comparison(report: Report) -> str:
@@ -329,21 +329,21 @@ def _comparison(report: Report) -> str:
         return ""
     rows = [
         [
-            escape(change.what), _percent(change.before), _percent(change.now),
+            escape(change.what), percent(change.before), percent(change.now),
             "intervals apart" if change.clear else '<span class="dim">within chance</span>',
         ]
         for change in found.changes
     ]  # fmt: skip
     return (
         f"<p>Compared with <code>{escape(found.earlier)}</code>.</p>"
-        + _list(map(escape, found.notes))
-        + _table("What changed, most first", ["what", "before", "now", ""], rows)
+        + bullets(map(escape, found.notes))
+        + table("What changed, most first", ["what", "before", "now", ""], rows)
     )
 
 
 def _provenance(report: Report) -> str:
     origin, timing = report.provenance, report.timing
-    return _terms(
+    return terms(
         {
             "version": f"{origin.version}, attacks and report {origin.code}",
             "weights": report.threat.fingerprint,
@@ -357,49 +357,6 @@ def _provenance(report: Report) -> str:
             "time": f"{timing.started}, {timing.seconds:.0f} s, {timing.workers} workers",
         }
     )
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are HTML already."""
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    label = escape(caption or head[0])
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead><tbody>{body}"
-        "</tbody></table></div>"
-    )
-
-
-def _terms(terms: dict[str, str]) -> str:
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in terms.items())
-    return f"<dl>{items}</dl>"
-
-
-def _list(items: Iterable[str]) -> str:
-    inside = "".join(f"<li>{item}</li>" for item in items)
-    return f"<ul>{inside}</ul>" if inside else ""
-
-
-def _rate(rate: Rate) -> str:
-    if rate.value is None:
-        return '<span class="dim">–</span>'
-    span = f"{100 * (rate.low or 0):.0f}–{100 * (rate.high or 0):.0f}"
-    return (
-        f'{100 * rate.value:.1f} % <small class="interval">{span}, {rate.count}/{rate.cases}'
-        "</small>"
-    )
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _number(value: float | None, places: int = 3) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
 
 
 def _file(name: str) -> str:

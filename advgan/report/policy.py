@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from advgan.attacks.contract import discover
+from advgan.report.schema import AttackSummary, Cell, Check, DefenceSummary, Rate, Verdict
 from speakerguard.config import load_as
 from speakerguard.errors import ConfigError
 
@@ -77,3 +79,68 @@ def load_policy(path: Path | None) -> Policy:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{path}: attacks.{title}: no such attack{hint}")
     return policy
+
+
+def verdict(
+    policy: Policy,
+    name: str,
+    sha256: str,
+    point: str,
+    attacks: Sequence[AttackSummary],
+    defences: Sequence[DefenceSummary],
+) -> Verdict:
+    """Whether the limits of a policy are kept, each of them."""
+    checks: list[Check] = []
+    mine = next((d for d in defences if d.title == policy.defence and d.run), None)
+    wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
+    other = policy.point is not None and policy.point != point
+
+    def check(what: str, attack: int | None, limit: float | None, rate: Rate, note: str) -> None:
+        if limit is None:
+            return
+        value = rate.high if policy.judge == "upper" else rate.value
+        unmeasured = value is None and (policy.not_run == "fail" or attack is None)
+        passed = not unmeasured and (value is None or value <= limit)
+        checks.append(
+            Check(what=what, attack=attack, limit=limit, value=value, passed=passed,
+                  note=note if value is None else "")
+        )  # fmt: skip
+
+    if mine:
+        note = "not measured"
+        check("genuine rejected", None, policy.genuine_rejected, mine.genuine_rejected, note)
+        check("strangers accepted", None, policy.strangers_accepted, mine.strangers_accepted, note)
+    for summary in attacks:
+        if summary.family != "control" and summary.against in ("none", policy.defence):
+            limit = policy.limit(summary.name, summary.title, summary.family)
+            cell = summary.cells.get(policy.defence, Cell(accepted=Rate()))
+            rate = cell.accepted
+            if other:
+                rate = summary.points.get(policy.point or "", Rate())
+            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}")
+    failed = [check for check in checks if not check.passed]
+    failed.sort(key=lambda check: -(check.value or 0.0))
+    if other:
+        wrong = wrong or (
+            "" if policy.defence == "none" and any(policy.point in a.points for a in attacks)
+            else f"rates at {policy.point!r} are known for the verifier alone; use --point"
+        )  # fmt: skip
+    passed = not failed and not wrong and bool(checks)
+    if wrong:
+        sentence = f"No verdict: {wrong}."
+    elif passed:
+        sentence = f"All {len(checks)} limits are kept."
+    else:
+        first = failed[0]
+        sentence = (
+            f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
+            f"{_per_cent(first.value)} where at most {_per_cent(first.limit)} are allowed."
+        )
+    return Verdict(
+        passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
+        defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
+    )  # fmt: skip
+
+
+def _per_cent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
