@@ -17,8 +17,6 @@ from typing import ClassVar, overload
 import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 from speakerguard.errors import ConfigError, UsageError
 from speakerguard.metrics import FloatArray, Weights, checked_scores, checked_weights, det_curve
@@ -201,6 +199,9 @@ def fit(
     >>> calibration.scale > 0, calibration.llr(0.9) > 0 > calibration.llr(0.1)
     (True, True)
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit, logit
+
     if not 0 < p_target < 1:
         raise UsageError(f"The prior is {p_target}; give one between 0 and 1.")
     target, nontarget = checked_scores(targets, "target"), checked_scores(nontargets, "non-target")
