@@ -6,6 +6,7 @@ that is missing, damaged, of another kind or not fitting is an error, never rand
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
 from speakerguard.checkpoint import MODEL_FILE, folder
-from speakerguard.errors import CheckpointError
+from speakerguard.errors import CheckpointError, UsageError
 
 FORMAT = "advgan-1"
 VOCODER = "vocoder"  # name of the shipped one
@@ -77,6 +78,9 @@ def save(
     """Write a network to ``path`` at once or not at all; returns its fingerprint.
 
     Matrices are stored as float16, vectors and normalisation as float32.
+
+    Raises:
+        UsageError: it cannot be written.
     """
     state = {n: t.detach().cpu().contiguous() for n, t in _state(network).items()}
     state = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
@@ -89,11 +93,28 @@ def save(
         "about": json.dumps(dict(about or {})),
         "fingerprint": _fingerprint(config, state),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(state, part, metadata=metadata)
-    part.replace(path)
+    write_tensors(path, state, metadata)
     return metadata["fingerprint"]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that appears whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written, as on a full disk; an older file of that name stays.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata=metadata)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise UsageError(
+            f"{path}: cannot be written ({error}). What was there before stays. Make room, or "
+            "choose another place, and run the same command again."
+        ) from None
 
 
 def load(kind: str, model: str | os.PathLike[str]) -> Loaded:

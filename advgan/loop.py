@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from advgan.checkpoint import write_tensors
 from advgan.config import RunConfig
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import CheckpointError, SpeakerguardError
@@ -191,10 +191,7 @@ class Loop:
             "history": json.dumps(self.history),
             "config": self.config.model_dump_json(exclude=_FREE),
         }
-        self.config.out.mkdir(parents=True, exist_ok=True)
-        part = self.config.out / f"{STATE_FILE}.part"
-        save_file(tensors, part, metadata=metadata)
-        part.replace(self.config.out / STATE_FILE)
+        write_tensors(self.config.out / STATE_FILE, tensors, metadata)
 
     def _resume(self) -> None:
         path = self.config.out / STATE_FILE

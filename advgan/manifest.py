@@ -72,7 +72,9 @@ def write_manifest(
         "accepted": sum(bool(row["accepted"]) for row in done),
         "rows": list(rows),
     }
-    replace_file(folder / JSON, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    replace_file(
+        folder / JSON, json.dumps(summary, indent=1, ensure_ascii=False, default=str) + "\n"
+    )
 
 
 def read_manifest(folder: Path) -> list[Path]:
