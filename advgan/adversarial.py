@@ -71,6 +71,11 @@ class AdversarialTask(Task):
         }
         checkpoint.save(self.kind, self.average, self.config.out / MODEL_FILE, STANDARD, about)
 
+    def _embed(self, waveform: Tensor, rate: int) -> Tensor:
+        """What the guard hears in waveforms (B, n): unit embeddings (B, D), with gradient."""
+        with torch.autocast(device().type, torch.bfloat16, enabled=self.config.bfloat16):
+            return self.guard.embed(waveform, rate).float()
+
     def _fake(self, real: Tensor, made: Tensor) -> Tensor:
         """Teach the discriminator mels (B, bands, T), then ask it how well ``made`` passes."""
         judged = judge_loss(self.judge(real), self.judge(made.detach()))
@@ -109,7 +114,7 @@ class ConvertTask(AdversarialTask):
             source, target = (
                 self.mel(from_guard(c))[:, :, : config.frames] for c in (sources, targets)
             )
-            voices = self.guard.embed(enrolled, SAMPLE_RATE)
+            voices = self._embed(enrolled, SAMPLE_RATE)
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
@@ -142,7 +147,7 @@ class ConvertTask(AdversarialTask):
             words = network.encode(source).content
         kept = network.encode(converted).content
         sound = self.vocoder(converted)
-        scores = (self.guard.embed(sound, STANDARD.sample_rate) * voices).sum(dim=1)
+        scores = (self._embed(sound, STANDARD.sample_rate) * voices).sum(dim=1)
         l1 = nn.functional.l1_loss
         return {
             "guard": weights.guard * self.guard(scores, weights.margin),
@@ -157,7 +162,7 @@ class ConvertTask(AdversarialTask):
         return mel
 
     def _voice(self, pair: DevPair) -> Tensor:
-        return self.guard.embed(pair.enrol[None].to(device()), SAMPLE_RATE)
+        return self._embed(pair.enrol[None].to(device()), SAMPLE_RATE)
 
 
 class PerturbTask(AdversarialTask):
@@ -175,10 +180,13 @@ class PerturbTask(AdversarialTask):
         sources = self.crops.draw(config.batch, rng).to(device())
         targets, enrolled = (c.to(device()) for c in self.crops.draw_targets(config.batch, rng))
         with torch.no_grad():
-            known = self.guard.embed(targets, SAMPLE_RATE)
-            voices = self.guard.embed(enrolled, SAMPLE_RATE)
+            known = self._embed(targets, SAMPLE_RATE)
+            voices = self._embed(enrolled, SAMPLE_RATE)
         self.network.train()
-        made = self.network(sources, known)
+        assert isinstance(self.network, Perturber)
+        with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
+            change = self.network.delta(sources, known)
+        made = (sources + change.float()).clamp(-1.0, 1.0)
         parts = self._parts(sources, made, voices)
         real, fake = (self.mel(from_guard(c)) for c in (sources, made))
         parts["gan"] = config.loss.gan * self._fake(real, fake)
@@ -191,14 +199,14 @@ class PerturbTask(AdversarialTask):
             for pair in self.dev:
                 clips = (pair.source, pair.target, pair.enrol)
                 source, target, enrol = (clip[None].to(device()) for clip in clips)
-                known, voice = (self.guard.embed(c, SAMPLE_RATE) for c in (target, enrol))
+                known, voice = (self._embed(c, SAMPLE_RATE) for c in (target, enrol))
                 parts = self._parts(source, self.average(source, known), voice)
                 rows.append({name: part.item() for name, part in parts.items()})
         return self._measures(rows)
 
     def _parts(self, sources: Tensor, made: Tensor, voices: Tensor) -> dict[str, Tensor]:
         weights = self.config.loss
-        scores = (self.guard.embed(made, SAMPLE_RATE) * voices).sum(dim=1)
+        scores = (self._embed(made, SAMPLE_RATE) * voices).sum(dim=1)
         change = (made - sources) / self.config.perturber.epsilon
         return {
             "guard": weights.guard * self.guard(scores, weights.margin),
