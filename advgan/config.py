@@ -90,8 +90,8 @@ class VocoderRunConfig(RunConfig):
 
     Attributes:
         mel_weight: of the mel distance beside the spectral ones.
-        adversarial: weight of a discriminator's opinion; 0 trains without one.
-        adversarial_from: step at which it joins.
+        adversarial: weight of the discriminators' opinion; 0 trains without them.
+        adversarial_from: step at which they join.
     """
 
     model: VocoderConfig = VocoderConfig()

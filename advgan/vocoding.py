@@ -1,4 +1,8 @@
-"""Training the neural vocoder: waveform to mel and back, judged by spectra and an adversary."""
+"""Training the neural vocoder: waveform to mel and back, judged by spectra and by adversaries.
+
+The adversaries hear spectra at three resolutions, as Vocos' and UnivNet's do (Jang et al. 2021,
+arXiv 2106.07889): what a mel distance cannot tell, a wrong phase among the rest, shows there.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ from advgan import checkpoint
 from advgan.batches import Crops, load_dev
 from advgan.config import VocoderRunConfig
 from advgan.conversion import copy_of, device, start
-from advgan.discriminator import Discriminator, deceive_loss, judge_loss
+from advgan.discriminator import Discriminator, DiscriminatorConfig, deceive_loss, judge_loss
 from advgan.loop import Report, Task, descend
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.vocoder import NeuralVocoder
 from speakerguard.checkpoint import MODEL_FILE
 
-RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))  # FFT, hop, window: samples
+RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples
 
 
 class SpectralLoss(nn.Module):
@@ -31,18 +35,36 @@ class SpectralLoss(nn.Module):
     def forward(self, made: Tensor, real: Tensor) -> Tensor:
         """0 for equal sounds."""
         losses = []
-        for size, hop, width in RESOLUTIONS:
-            window = torch.hann_window(width, device=made.device)
-            a, b = (
-                torch.stft(x, size, hop, width, window, return_complex=True).abs().clamp(min=1e-5)
-                for x in (made, real)
-            )
+        for a, b in zip(spectra(made), spectra(real), strict=True):
             losses.append((b - a).norm() / b.norm() + nn.functional.l1_loss(a.log(), b.log()))
         return torch.stack(losses).mean()
 
 
+def spectra(waveform: Tensor) -> list[Tensor]:
+    """Magnitudes (B, bins, frames) of waveforms (B, n), at least 1e-5, one a resolution."""
+    found = []
+    for size, hop, width in RESOLUTIONS:
+        window = torch.hann_window(width, device=waveform.device)
+        spectrum = torch.stft(waveform, size, hop, width, window, return_complex=True)
+        found.append(spectrum.abs().clamp(min=1e-5))
+    return found
+
+
+class Adversaries(nn.Module):
+    """A discriminator a resolution: waveforms (B, n) to opinions of patches, (B, all of them)."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(Discriminator(config) for _ in RESOLUTIONS)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """See the class."""
+        heard = zip(self.judges, spectra(waveform), strict=True)
+        return torch.cat([judge(magnitudes.log10()).flatten(1) for judge, magnitudes in heard], 1)
+
+
 class VocoderTask(Task):
-    """Copy-synthesis of crops; an adversary on mels of the result joins where asked for."""
+    """Copy-synthesis of crops; adversaries join where asked for."""
 
     def __init__(self, config: VocoderRunConfig, report: Report = print) -> None:
         torch.set_num_threads(config.threads)
@@ -64,7 +86,7 @@ class VocoderTask(Task):
             )
         }
         if config.adversarial:
-            self.judge = Discriminator(config.discriminator).to(device())
+            self.judge = Adversaries(config.discriminator).to(device())
             self.modules["judge"] = self.judge
             self.optimisers["judge"] = torch.optim.AdamW(
                 self.judge.parameters(), config.learning_rate / 2, betas=(0.5, 0.9)
@@ -86,9 +108,9 @@ class VocoderTask(Task):
             "mel": config.mel_weight * nn.functional.l1_loss(made_mel, real_mel),
         }
         if config.adversarial and step >= config.adversarial_from:
-            judged = judge_loss(self.judge(real_mel), self.judge(made_mel.detach()))
+            judged = judge_loss(self.judge(real), self.judge(made.detach()))
             descend(judged, self.optimisers["judge"], list(self.judge.parameters()), config.clip)
-            parts["deceive"] = config.adversarial * deceive_loss(self.judge(made_mel))
+            parts["deceive"] = config.adversarial * deceive_loss(self.judge(made))
         loss = torch.stack(list(parts.values())).sum()
         descend(loss, self.optimisers["vocoder"], self.parameters, config.clip)
         return {name: part.item() for name, part in parts.items()}
