@@ -90,12 +90,14 @@ class VocoderRunConfig(RunConfig):
 
     Attributes:
         mel_weight: of the mel distance beside the spectral ones.
+        dnsmos_weight: of DNSMOS, against the distances, when weights are chosen on dev.
         adversarial: weight of the discriminators' opinion; 0 trains without them.
         adversarial_from: step at which they join.
     """
 
     model: VocoderConfig = VocoderConfig()
     mel_weight: float = Field(default=2.0, ge=0)
+    dnsmos_weight: float = Field(default=0.5, ge=0)
     adversarial: float = Field(default=0.0, ge=0)
     adversarial_from: int = Field(default=0, ge=0)
     discriminator: DiscriminatorConfig = DiscriminatorConfig()

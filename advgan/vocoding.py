@@ -18,9 +18,11 @@ from advgan.config import VocoderRunConfig
 from advgan.conversion import copy_of, device, start
 from advgan.discriminator import Discriminator, DiscriminatorConfig, deceive_loss, judge_loss
 from advgan.loop import Report, Task, descend
-from advgan.mel import STANDARD, MelSpectrogram, from_guard
+from advgan.mel import STANDARD, MelSpectrogram, from_guard, to_guard
+from advgan.quality import dnsmos
 from advgan.vocoder import NeuralVocoder
 from speakerguard.checkpoint import MODEL_FILE
+from speakerguard.errors import UsageError
 
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples
 
@@ -116,8 +118,11 @@ class VocoderTask(Task):
         return {name: part.item() for name, part in parts.items()}
 
     def evaluate(self) -> dict[str, float]:
-        """Spectral and mel distance of copies of dev's sources."""
-        losses, mels = [], []
+        """Spectral and mel distance of copies of dev's sources, and how they sound (DNSMOS).
+
+        Adversaries raise the distances a little while they improve the sound, so it counts.
+        """
+        losses, mels, opinions = [], [], []
         with torch.inference_mode():
             for pair in self.dev:
                 real = from_guard(pair.source[None].to(device()))
@@ -126,9 +131,24 @@ class VocoderTask(Task):
                 made = self.average(mel)
                 losses.append(self.spectral(made, real).item())
                 mels.append(nn.functional.l1_loss(self.mel(made), mel).item())
+                if self.config.dnsmos_weight:
+                    opinions.append(self._opinion(made))
         spectral, mel_distance = sum(losses) / len(losses), sum(mels) / len(mels)
         dev = spectral + self.config.mel_weight * mel_distance
-        return {"dev": dev, "spectral": spectral, "mel": mel_distance}
+        result = {"dev": dev, "spectral": spectral, "mel": mel_distance}
+        if opinions:
+            result["dnsmos"] = sum(opinions) / len(opinions)
+            result["dev"] -= self.config.dnsmos_weight * result["dnsmos"]
+        return result
+
+    def _opinion(self, made: Tensor) -> float:
+        opinion = dnsmos(to_guard(made)[0].clamp(-1, 1).cpu().numpy())
+        if opinion is None:
+            raise UsageError(
+                "DNSMOS needs the package speechmos: pip install speechmos, or set "
+                "dnsmos_weight: 0."
+            )
+        return opinion["overall"]
 
     def save(self, about: Mapping[str, Any]) -> None:
         """See :meth:`Task.save`."""

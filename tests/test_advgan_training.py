@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from advgan import batches, checkpoint, loop
+from advgan import batches, checkpoint, loop, vocoding
 from advgan.adversarial import ConvertTask, PerturbTask
 from advgan.batches import Crops, crop_samples, read_pairs, spread
 from advgan.config import AdversarialConfig, DetectorConfig, RunConfig, VcConfig, VocoderRunConfig
@@ -41,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vocoder": {
         "model": {"width": 8, "hidden": 8, "blocks": 1},
         "adversarial": 0.1,
+        "dnsmos_weight": 0,
         "discriminator": {"width": 2},
     },
     "convert": {
@@ -144,6 +145,19 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
         torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
     name = {"vc": "generator", "convert": "generator", "perturb": "perturber"}.get(kind, kind)
     assert checkpoint.load(name, tmp_path / "whole").about["step"] in {1, 2}
+
+
+def test_a_vocoder_is_chosen_by_its_sound_too(
+    make: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = VocoderTask(make("vocoder", tmp_path, dnsmos_weight=0.5), quiet)  # type: ignore[arg-type]
+    monkeypatch.setattr(vocoding, "dnsmos", lambda _: {"overall": 3.0})
+    measures = task.evaluate()
+    distances = measures["spectral"] + 2 * measures["mel"]
+    assert measures["dev"] == pytest.approx(distances - 0.5 * 3.0)
+    monkeypatch.setattr(vocoding, "dnsmos", lambda _: None)
+    with pytest.raises(UsageError, match="pip install speechmos"):
+        task.evaluate()
 
 
 def test_reconstruction_improves(make: Callable[..., RunConfig], tmp_path: Path) -> None:
