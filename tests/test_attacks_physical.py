@@ -125,3 +125,13 @@ def test_quality_of_what_is_the_same_and_what_is_not() -> None:
     other = 0.1 * rng.standard_normal(32_000).astype(np.float32)
     assert abs(stoi(noise, other) or 0) < 0.3
     assert stoi(noise[:1_000], other[:1_000]) is None
+
+
+@pytest.mark.parametrize(("db", "published"), [(10, 0.968270), (0, 0.773883), (-10, 0.372457)])
+def test_intelligibility_is_as_pystoi_0_4_has_it(db: float, published: float) -> None:
+    rng = np.random.default_rng(0)
+    swell = 1.1 + np.sin(np.arange(48_000) / 800)
+    clean = (0.1 * rng.standard_normal(48_000) * swell).astype(np.float32)
+    noise = rng.standard_normal((3, 48_000))[[10, 0, -10].index(int(db))]
+    noisy = (clean + noise * np.std(clean) * 10 ** (-db / 20)).astype(np.float32)
+    assert stoi(clean, noisy) == pytest.approx(published, abs=2e-4)

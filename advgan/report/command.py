@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from advgan.report.schema import Report
 
 OUT = Path("out/report")
+DEFAULT_MODEL = "guard"
 REASONS = ("policy", "worse", "error", "never")
 
 
 def report(
     suite: Annotated[str, typer.Option(help="smoke, standard, or a YAML file.")] = "standard",
-    model: Annotated[str, typer.Option(help="A guard's name or folder, or a peer.")] = "guard",
+    model: Annotated[str, typer.Option(help="A guard's name or folder, or a peer.")] = "default",
     pairs: Annotated[
         Path | None, typer.Option(help="source<TAB>target<TAB>enrol lines, or a trial list.")
     ] = None,
@@ -54,6 +55,7 @@ def report(
     for variable in ("OMP_NUM_THREADS", "SPEAKERGUARD_THREADS"):  # before torch: workers instead
         os.environ.setdefault(variable, "1")
     reasons = _reasons(fail_on, compare)
+    model = DEFAULT_MODEL if model == "default" else model
     from advgan.report.compare import load_report
     from advgan.report.policy import load_policy
 

@@ -32,9 +32,10 @@ def draw_matrix(report: Report, path: Path) -> bool:
         for column, defence in enumerate(defences):
             cell = attack.cells.get(defence.title)
             if cell is not None and cell.accepted.value is not None:
-                shares[row, column] = cell.accepted.value
+                if attack.label != "target":  # genuine users are to be accepted
+                    shares[row, column] = cell.accepted.value
                 text = f"{'▲ ' if cell.adaptive else ''}{100 * cell.accepted.value:.0f}"
-                colour = "white" if cell.accepted.value > 0.6 else "black"
+                colour = "white" if (shares[row, column] or 0) > 0.6 else "black"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.imshow(np.ma.masked_invalid(shares), cmap="Reds", vmin=0, vmax=1, aspect="auto")
     names = ["verifier alone" if d.title == "none" else d.title for d in defences]

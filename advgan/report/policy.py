@@ -107,9 +107,14 @@ def verdict(
         )  # fmt: skip
 
     if mine:
+        rejected, strangers = mine.genuine_rejected, mine.strangers_accepted
+        if other:
+            at = {a.name: a.points.get(policy.point or "", Rate()) for a in attacks}
+            rejected = _complement(at.get("genuine", Rate()))
+            strangers = at.get("zero-effort", Rate())
         note = "not measured"
-        check("genuine rejected", None, policy.genuine_rejected, mine.genuine_rejected, note)
-        check("strangers accepted", None, policy.strangers_accepted, mine.strangers_accepted, note)
+        check("genuine rejected", None, policy.genuine_rejected, rejected, note)
+        check("strangers accepted", None, policy.strangers_accepted, strangers, note)
     for summary in attacks:
         if summary.family != "control" and summary.against in ("none", policy.defence):
             limit = policy.limit(summary.name, summary.title, summary.family)
@@ -125,7 +130,9 @@ def verdict(
             "" if policy.defence == "none" and any(policy.point in a.points for a in attacks)
             else f"rates at {policy.point!r} are known for the verifier alone; use --point"
         )  # fmt: skip
-    passed = not failed and not wrong and bool(checks)
+    if not checks:
+        wrong = wrong or "the policy sets no limit on anything that the suite has"
+    passed = not failed and not wrong
     if wrong:
         sentence = f"No verdict: {wrong}."
     elif passed:
@@ -139,6 +146,16 @@ def verdict(
     return Verdict(
         passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
         defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
+    )  # fmt: skip
+
+
+def _complement(rate: Rate) -> Rate:
+    """The share of the others."""
+    if rate.value is None or rate.low is None or rate.high is None:
+        return Rate()
+    return Rate(
+        value=1 - rate.value, low=1 - rate.high, high=1 - rate.low,
+        count=rate.cases - rate.count, cases=rate.cases,
     )  # fmt: skip
 
 

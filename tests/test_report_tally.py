@@ -1,0 +1,133 @@
+"""From rows to rates: limits nobody sets for himself, intervals that do not lie, refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from advgan.report.bench import Row
+from advgan.report.plan import Pair, Plan, Suite
+from advgan.report.policy import Policy, verdict
+from advgan.report.schema import AttackSummary, Cell, DefenceSummary, Rate
+from advgan.report.tally import FLAGGED, REFUSED, Tally, exact_interval
+from speakerguard.spoof_metrics import min_t_dcf
+
+SPEAKERS = 6
+DETECTOR = "score-variation"
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """Six speakers, each attacked by the next; attacks 0 genuine, 1 zero-effort, 2 replay."""
+    suite = Suite(
+        controls=("genuine", "zero-effort"), attacks=("replay",), defences=(DETECTOR,),
+        replicates=200,
+    )  # fmt: skip
+    pairs = tuple(
+        Pair(f"c/{(i + 1) % SPEAKERS}/1.wav", f"c/{i}/1.wav", (f"c/{i}/2.wav",))
+        for i in range(SPEAKERS)
+    )
+    return Plan("x", suite, "guard", None, Path(), pairs, 0, None)
+
+
+def row(pair: int, attack: int, score: float | None, doubt: float = 0.0) -> Row:
+    if score is None:
+        return Row(pair, attack, "refused", "no speech")
+    scores: dict[str, float | None] = {"none": score, DETECTOR: score}
+    return Row(pair, attack, scores=scores, suspicion={DETECTOR: doubt})
+
+
+def tally(plan: Plan, *attacks: list[Row]) -> Tally:
+    return Tally(plan, [row for rows in attacks for row in rows], 0.5)
+
+
+def test_a_limit_is_set_by_all_but_the_speaker_it_judges(plan: Plan) -> None:
+    genuine = [row(pair, 0, 0.9, doubt=pair / 10) for pair in range(SPEAKERS)]
+    made = tally(plan, genuine)
+    limits = made.limits[DETECTOR]
+    assert limits["c/5"] == pytest.approx(0.4)  # the others' highest
+    assert limits["c/0"] == pytest.approx(0.5)
+    assert not made.accepted(genuine[5], DETECTOR)
+    assert made.score(genuine[5], DETECTOR) == FLAGGED
+    assert all(made.accepted(genuine[pair], DETECTOR) for pair in range(5))
+    assert all(made.accepted(genuine[pair]) for pair in range(6))
+
+
+def test_a_refusal_is_a_rejection_and_no_score(plan: Plan) -> None:
+    rows = [row(0, 2, None), row(1, 2, 0.9)]
+    made = tally(plan, rows)
+    assert made.score(rows[0], "none") == REFUSED
+    rate = made.rate(rows, made.accepted)
+    assert (rate.count, rate.cases, rate.value) == (1, 2, 0.5)
+
+
+def test_intervals_hold_the_rate_and_never_vanish(plan: Plan) -> None:
+    def rate(hits: int) -> Rate:
+        rows = [row(pair, 2, 0.9 if pair < hits else 0.1) for pair in range(SPEAKERS)]
+        made = tally(plan, rows)
+        return made.rate(rows, made.accepted)
+
+    for hits in range(SPEAKERS + 1):
+        found = rate(hits)
+        low, high = found.low or 0.0, found.high or 0.0
+        assert low <= hits / SPEAKERS <= high
+        assert high - low > 0.2
+    assert (rate(0).low, rate(0).high) == exact_interval(0, SPEAKERS)
+    assert tally(plan).rate([], bool) == Rate()
+
+
+def test_the_exact_interval_is_clopper_and_pearsons() -> None:
+    assert exact_interval(0.1, 20) == pytest.approx((0.0123485, 0.3169827), abs=1e-6)
+    assert exact_interval(1.0, 10) == pytest.approx((0.6915029, 1.0), abs=1e-6)
+
+
+def test_t_dcf_takes_the_detector_as_countermeasure(plan: Plan) -> None:
+    genuine = [row(pair, 0, 0.9, doubt=0.1) for pair in range(SPEAKERS)]
+    strangers = [row(pair, 1, 0.1, doubt=0.1) for pair in range(SPEAKERS)]
+    spoofs = [row(pair, 2, 0.8, doubt=0.05 + pair / 20) for pair in range(SPEAKERS)]
+    cell = tally(plan, genuine, strangers, spoofs).cell(2, DETECTOR)
+    assert cell is not None
+    expected = min_t_dcf([-0.1] * 12, [-(0.05 + pair / 20) for pair in range(6)], 0.0, 0.0, 1.0)
+    assert cell.min_t_dcf == pytest.approx(expected.value)
+    alone = tally(plan, genuine, strangers, spoofs).cell(2, "none")
+    assert alone is not None
+    assert alone.min_t_dcf is None
+    assert alone.accepted.value == 1
+
+
+def summary(value: float | None, reason: str = "") -> AttackSummary:
+    cells = {} if value is None else {"none": Cell(accepted=Rate(value=value, low=0, high=0.9))}
+    points = {"eer": Rate(value=0.7, low=0, high=1)}
+    return AttackSummary(
+        index=2, name="replay", title="replay", family="physical", label="spoof", knowledge="",
+        about="", against="none", budget={}, cases=6, outcomes={}, reason=reason, cells=cells,
+        points=points, quality={}, peers={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "value", "passed", "said"),
+    [
+        ({"families": {"physical": 0.5}}, 0.4, True, "All 1 limits are kept"),
+        ({"families": {"physical": 0.3}}, 0.4, False, "worst: replay, 40.0 % where at most 30.0"),
+        ({"families": {"physical": 0.5}, "judge": "upper"}, 0.4, False, "90.0 %"),
+        ({"families": {"physical": 0.3}, "attacks": {"replay": 0.5}}, 0.4, True, "All 1"),
+        ({"families": {"physical": 0.5}, "point": "eer"}, 0.4, False, "70.0 %"),
+        ({"families": {"physical": 0.5}, "point": "fa-9%"}, 0.4, False, "No verdict"),
+        ({"families": {"physical": 0.5}, "defence": "opus"}, 0.4, False, "No verdict"),
+        ({"families": {"physical": 0.5}}, None, True, "All 1"),
+        ({"families": {"physical": 0.5}, "not_run": "fail"}, None, False, "not measured"),
+        ({"genuine_rejected": 0.1}, 0.4, False, "genuine rejected, 20.0 %"),
+        ({}, 0.4, False, "No verdict: the policy sets no limit"),
+    ],
+)
+def test_a_policy_is_kept_or_broken(
+    policy: dict[str, object], value: float | None, passed: bool, said: str
+) -> None:
+    alone = DefenceSummary(
+        title="none", about="", run=True, detects=False, eer=0.1,
+        genuine_rejected=Rate(value=0.2, low=0, high=1), strangers_accepted=Rate(value=0.0),
+    )  # fmt: skip
+    limits = Policy.model_validate(policy)
+    found = verdict(limits, "mine", "", "fa-1%", [summary(value)], [alone])
+    assert found.passed is passed
+    assert said in found.sentence
