@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speakerguard.cli_options import DEFAULT_MODEL
 from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from advgan.report.schema import Report
 
 OUT = Path("out/report")
-DEFAULT_MODEL = "guard"
 REASONS = ("policy", "worse", "error", "never")
 
 
