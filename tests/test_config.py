@@ -5,7 +5,11 @@ import pytest
 from speakerguard.config import TrainConfig, load
 from speakerguard.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+    if not path.stem.startswith("advgan-")  # of another schema, read by their own tests
+]
 GOOD = """\
 out: runs/x
 steps: 10
