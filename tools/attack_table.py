@@ -11,6 +11,7 @@ table and writes it with ``table.json`` to the folder.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -39,6 +40,7 @@ from advgan.manifest import append, read_journal
 from advgan.mel import STANDARD, MelSpectrogram
 from speakerguard.audio import SAMPLE_RATE, printable
 from speakerguard.bootstrap import Interval
+from speakerguard.engines import Embedding
 from speakerguard.errors import CheckpointError, SpeakerguardError, UsageError
 from speakerguard.trials import replace_file, speaker_of
 
@@ -135,14 +137,19 @@ def _measure(
     save_wav(path, waveform, rate)
     scores = {}
     for judge in judges:
-        profile = judge.profile([root / pair.enrol])
-        scores[judge.name] = judge.opinion(profile, path).score
+        scores[judge.name] = judge.opinion(profile(judge, root / pair.enrol), path).score
     return {
         "scores": scores,
         "quality": quality(path, source),
         "llr": detector.llr(path) if detector else None,
         "conversion_seconds": seconds,
     }
+
+
+@functools.cache
+def profile(judge: Judge, enrolled: Path) -> Embedding:
+    """A profile, made once for all rows."""
+    return judge.profile([enrolled])
 
 
 def share(
