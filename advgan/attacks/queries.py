@@ -27,6 +27,8 @@ class Nes(Attack):
         samples: questions for one estimate, in pairs.
         sigma: deviation of the noise that is asked about.
         spare: cosine over the threshold at which it stops.
+        period: samples after which the noise repeats; a few hundred queries find a direction among
+            a hundred unknowns, not among tens of thousands. 0 for noise that never repeats.
     """
 
     name: ClassVar[str] = "nes"
@@ -36,8 +38,9 @@ class Nes(Attack):
     queries: int = Field(default=1000, ge=4)
     epsilon: float = Field(default=0.005, gt=0, le=1)
     samples: int = Field(default=20, ge=2)
-    sigma: float = Field(default=0.001, gt=0)
+    sigma: float = Field(default=0.003, gt=0)
     spare: float = Field(default=0.01, ge=0)
+    period: int = Field(default=100, ge=0)
 
     @property
     def budget(self) -> Budget:
@@ -69,7 +72,8 @@ class Nes(Attack):
     def _slope(self, audio: Waveform, guard: Guard) -> Waveform:
         slope = np.zeros(len(audio), np.float32)
         for _ in range(self.samples // 2):
-            noise = guard.rng.standard_normal(len(audio), np.float32)
+            unknowns = guard.rng.standard_normal(self.period or len(audio), np.float32)
+            noise = np.resize(unknowns, len(audio))
             up = _score(audio + np.float32(self.sigma) * noise, guard)
             down = _score(audio - np.float32(self.sigma) * noise, guard)
             slope += np.float32(up - down) * noise
