@@ -77,15 +77,16 @@ class Tally:
 
     def of(self, attack: int) -> list[Row]:
         """The judged and refused rows of one attack."""
-        return [row for row in self.rows if row.attack == attack]
+        return self._by_attack.get(attack, [])
 
     def labelled(self, label: str, defence: str) -> list[Row]:
         """All rows of bona fide controls with this label that met a defence."""
-        entries = self.plan.suite.entries
         return [
             row
-            for row in self.rows
-            if entries[row.attack].built.label == label and self._met(row, defence)
+            for attack, entry in enumerate(self.plan.suite.entries)
+            if entry.built.label == label
+            for row in self.of(attack)
+            if self._met(row, defence)
         ]
 
     def rate(
@@ -174,6 +175,13 @@ class Tally:
             return mean, mean
         low, high = np.quantile(weights @ hits / weights.sum(axis=1), [0.025, 0.975])
         return float(low), float(high)
+
+    @cached_property
+    def _by_attack(self) -> dict[int, list[Row]]:
+        found: dict[int, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.attack, []).append(row)
+        return found
 
     def _met(self, row: Row, defence: str) -> bool:
         return defence in row.scores or (defence == "none" and row.outcome == "refused")
