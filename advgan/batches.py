@@ -98,7 +98,7 @@ class Crops:
         """Crops of any voices: (count, samples)."""
         sizes = np.array([len(speech) for speech in self.sets])
         rows = rng.integers(sizes.sum(), size=count)
-        return torch.stack([self._crop(*self._locate(int(row)), rng) for row in rows])
+        return torch.stack([self.crop(*self._locate(int(row)), rng) for row in rows])
 
     def draw_targets(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Two crops of each of ``count`` labelled speakers, of different segments.
@@ -109,7 +109,7 @@ class Crops:
         names = rng.choice(self.speakers, count, replace=len(self.speakers) < count)
         pairs = [rng.choice(self.segments[name], 2, replace=False) for name in names]
         first, second = (
-            torch.stack([self._crop(self.labelled, int(pair[i]), rng) for pair in pairs])
+            torch.stack([self.crop(self.labelled, int(pair[i]), rng) for pair in pairs])
             for i in range(2)
         )
         return first, second
@@ -121,7 +121,8 @@ class Crops:
             row -= len(speech)
         raise IndexError(row)
 
-    def _crop(self, speech: SpeechSet, index: int, rng: np.random.Generator) -> Tensor:
+    def crop(self, speech: SpeechSet, index: int, rng: np.random.Generator) -> Tensor:
+        """A random stretch of a segment, at the usual level: (samples,); a short one repeats."""
         segment = speech.segment(index)
         if len(segment) < self.count:
             crop: Waveform = np.resize(segment, self.count)

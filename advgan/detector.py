@@ -8,6 +8,7 @@ telephone bands and codecs, so that neither a codec nor a replay gives a class a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from advgan.loop import Report, Task, descend
 from advgan.manifest import read_manifest
 from advgan.mel import STANDARD, MelSpectrogram, from_guard, levelled, to_guard
 from advgan.vocoder import GriffinLim
-from speakerguard.audio import SAMPLE_RATE, Waveform, read
+from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.augment import Augmenter, NoiseBank
 from speakerguard.calibration import fit
 from speakerguard.checkpoint import MODEL_FILE
+from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.metrics import eer
 
 PATIENCE = (4, 12, 32)  # iterations of Griffin-Lim, one drawn a step
@@ -40,7 +42,7 @@ class DetectorTask(Task):
         torch.set_num_threads(config.threads)
         self.config = config
         self.crops = Crops(config, report)
-        self.spoofs = [file for folder in config.spoofs for file in read_manifest(folder)]
+        self.spoofs = [made_speech(folder, config) for folder in config.spoofs]
         bank = NoiseBank.load(config.augment) if config.augment else NoiseBank((), ())
         self.augmenter = Augmenter(bank, self._any_voice)
         self.mel = MelSpectrogram().to(device())
@@ -111,19 +113,15 @@ class DetectorTask(Task):
 
     def _spoof(self, rng: np.random.Generator) -> Tensor:
         """A crop of a random conversion: (n,), 16 kHz."""
-        waveform = read(self.spoofs[int(rng.integers(len(self.spoofs)))])
-        count = self.crops.count
-        if len(waveform) < count:
-            return torch.from_numpy(levelled(np.resize(waveform, count)))
-        first = int(rng.integers(len(waveform) - count + 1))
-        return torch.from_numpy(levelled(waveform[first : first + count]))
+        speech = self.spoofs[int(rng.integers(len(self.spoofs)))]
+        return self.crops.crop(speech, int(rng.integers(len(speech))), rng)
 
     def _dev(self) -> tuple[list[Waveform], list[Waveform]]:
         """Real and made clips of dev, at 16 kHz."""
         pairs = load_dev(self.config)
         real = list({id(w): w for p in pairs for w in (p.source, p.target, p.enrol)}.values())
-        files = [file for folder in self.config.dev_spoofs for file in read_manifest(folder)]
-        made = [levelled(read(file)) for file in files[:: max(1, len(files) // 200)]]
+        spoofs = [made_speech(folder, self.config) for folder in self.config.dev_spoofs]
+        made = [s.segment(i) for s in spoofs for i in range(0, len(s), max(1, len(s) // 200))]
         copies = [self._copies(w[None], self.copiers[-1])[0].numpy() for w in real]
         return [w.numpy() for w in real], made or copies
 
@@ -139,3 +137,15 @@ class DetectorTask(Task):
     def _any_voice(self, count: int, rng: np.random.Generator) -> Waveform:
         clip = self.crops.draw(1, rng)[0].numpy()
         return np.resize(clip, count)
+
+
+def made_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
+    """The speech in what ``advgan-generate`` wrote to a folder.
+
+    Cut as real speech is, or silences would give the classes away.
+
+    Raises:
+        UsageError: no manifest is there, or nothing it lists holds speech.
+    """
+    read_manifest(folder)
+    return prepare(folder, config.data.cache, labelled=False, workers=default_workers())

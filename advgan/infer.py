@@ -110,7 +110,7 @@ class Session:
             "seed": self.settings.seed,
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
-            "detector_llr": self.detector.llr(path) if self.detector else None,
+            "detector_llr": self._detected(path),
             "quality": quality(path, words),
             "conversion_seconds": seconds,
             "tagged_synthetic": self.settings.tag,
@@ -119,6 +119,15 @@ class Session:
         if picture:
             plot_conversion(source, target, path, stem.with_name(stem.name + ".png"))
         return record
+
+    def _detected(self, path: Path) -> float | None:
+        """What the discriminator makes of a file; None where there is none, or no speech."""
+        if self.detector is None:
+            return None
+        try:
+            return self.detector.llr(path)
+        except AudioError:
+            return None
 
 
 def cut(heard: Heard, frames: int | None, rng: np.random.Generator) -> Heard:
@@ -160,7 +169,7 @@ def describe(record: dict[str, Any]) -> str:
     }
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
     llr = record["detector_llr"]
-    opinion = "no discriminator is shipped" if llr is None else f"LLR {llr:+.2f} for real speech"
+    opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
     return "\n".join(
         [
             printable(f"{record['source']} -> {record['target']}"),

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 import torch
 
 from advgan import checkpoint
 from advgan.converter import Heard
 from advgan.discriminator import Discriminator
-from advgan.mel import STANDARD, MelSpectrogram, levelled, read
+from advgan.mel import STANDARD, MelSpectrogram, levelled
 from advgan.quality import dnsmos, pitch_correlation
 from speakerguard import audio
 from speakerguard.audio import AudioSource
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError
+from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
 
 DISCRIMINATOR = "discriminator"
@@ -88,13 +90,15 @@ class Detector:
         self.mel = MelSpectrogram()
 
     def llr(self, source: AudioSource) -> float:
-        """Log-likelihood ratio, natural, of real against made speech."""
-        return self.llr_of(levelled(read(source)))
+        """Log-likelihood ratio, natural, of real against made speech.
 
-    def llr_of(self, waveform: audio.Waveform) -> float:
-        """The same for a waveform float32 (n,) at 22.05 kHz, at the usual level."""
+        Raises:
+            AudioError: the recording cannot be judged.
+        """
+        speech = load_speech(source).samples  # as in training, without silences
+        wide = soxr.resample(speech, audio.SAMPLE_RATE, STANDARD.sample_rate, "HQ")
         with torch.inference_mode():
-            mel = self.mel(torch.from_numpy(waveform)[None])
+            mel = self.mel(torch.from_numpy(levelled(wide))[None])
             score = float(self.network.score(mel)[0])
         return self.scale * score + self.offset
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from advgan.conversion import VcTask, swap_halves
 from advgan.detector import DetectorTask
 from advgan.generator import Generator, GeneratorConfig
 from advgan.guard import GuardLoss
+from advgan.judge import Detector
 from advgan.loop import Loop, Task
 from advgan.manifest import append, write_manifest
 from advgan.mel import STANDARD, MelConvention, MelSpectrogram, from_guard
@@ -333,6 +335,13 @@ def test_the_detector_learns_from_what_was_generated(
     task = DetectorTask(config, quiet)  # type: ignore[arg-type]
     assert len(task.dev_made) == 1
     Loop(config, task, quiet).run()
+    detector = Detector(str(tmp_path / "run"))
+    clip = read(file)
+    quieter = detector.llr((0.3 * clip, SAMPLE_RATE))
+    assert quieter == pytest.approx(detector.llr(file), abs=0.2)
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    padded = detector.llr((np.concatenate([silence, clip, silence]), SAMPLE_RATE))
+    assert padded == pytest.approx(detector.llr(file), abs=0.5)
     assert {"scale", "offset"} <= checkpoint.load("discriminator", tmp_path / "run").about.keys()
     with pytest.raises(UsageError, match="advgan-generate -o"):
         DetectorTask(make("discriminator", tmp_path / "x", spoofs=[tmp_path]), quiet)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ table and writes it with ``table.json`` to the folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import sys
@@ -41,7 +42,7 @@ from advgan.mel import STANDARD, MelSpectrogram
 from speakerguard.audio import SAMPLE_RATE, printable
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
-from speakerguard.errors import CheckpointError, SpeakerguardError, UsageError
+from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
 from speakerguard.trials import replace_file, speaker_of
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
@@ -141,9 +142,16 @@ def _measure(
     return {
         "scores": scores,
         "quality": quality(path, source),
-        "llr": detector.llr(path) if detector else None,
+        "llr": _detected(detector, path),
         "conversion_seconds": seconds,
     }
+
+
+def _detected(detector: Detector | None, path: Path) -> float | None:
+    """None where there is no detector, or no speech to judge."""
+    with contextlib.suppress(AudioError):
+        return detector.llr(path) if detector else None
+    return None
 
 
 @functools.cache
