@@ -12,7 +12,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from advgan import checkpoint, converter, generate, infer, judge, manifest
+from advgan import checkpoint, converter, demo, generate, infer, judge, manifest
 from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav, tagged
 from advgan.generator import Generator, GeneratorConfig
 from advgan.guard import GuardLoss
@@ -316,3 +316,24 @@ def test_verify_can_demand_that_speech_is_real(
     monkeypatch.undo()
     with pytest.raises(UsageError, match="no countermeasure 'x'; installed: "):
         countermeasure.load("x")
+
+
+@pytest.mark.usefixtures("copying")
+def test_the_demo_converts_only_with_shipped_weights(
+    tiny_model: Path, weights: Path, corpus: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(demo, "OUT", tmp_path / "out")
+    demo.main()
+    assert "no attack in this demo: no generator is shipped" in capsys.readouterr().out
+    shutil.copytree(tiny_model, tmp_path / "guard")
+    shutil.copytree(weights, tmp_path / "again-vc")
+    recordings = {folder.name: sorted(folder.iterdir()) for folder in sorted(corpus.iterdir())}
+    monkeypatch.setattr(demo, "find_data", lambda: (corpus, "real speech"))
+    monkeypatch.setattr(demo, "choose", lambda _: recordings)
+    demo.main()
+    assert "one speaker's words in another's voice" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "demo.json").read_text())
+    assert record["enrol"] != record["target"]
+    assert Path(record["enrol"]).parent == Path(record["target"]).parent
