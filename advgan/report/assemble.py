@@ -208,21 +208,15 @@ def _overlap(plan: Plan, trials: str) -> str:
 
 
 def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]:
-    """The attacks that got furthest over the threshold, run again; each attack first once."""
+    """The attacks that got furthest over the threshold, of each kind and pair in turn."""
     entries = tally.plan.suite.entries
     ranked = sorted(
         (row for row in tally.rows if entries[row.attack].built.family != "control"
          and row.scores.get("none") is not None),
         key=lambda row: (-tally.score(row, "none"), row.pair, row.attack),
     )  # fmt: skip
-    turn: dict[int, int] = defaultdict(int)
-    places = {}
-    for row in ranked:
-        places[row.pair, row.attack] = turn[row.attack]
-        turn[row.attack] += 1
-    ranked.sort(key=lambda row: places[row.pair, row.attack])
     worst = []
-    for row in ranked[: tally.plan.suite.worst]:
+    for row in _varied(ranked, tally.plan.suite.worst):
         again = Row(row.pair, row.attack)
         audio = bench.audio(row.pair, row.attack, again)
         profile = bench.guard(row.pair, entries[row.attack]).profile
@@ -243,6 +237,20 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
             )
         )
     return sorted(worst, key=lambda found: (-found.score, found.case))
+
+
+def _varied(ranked: Sequence[Row], count: int) -> list[Row]:
+    """The first so many of ``ranked``, but each attack and each pair in its turn."""
+    left, chosen = list(ranked), list[Row]()
+    attacks: dict[int, int] = defaultdict(int)
+    pairs: dict[int, int] = defaultdict(int)
+    while left and len(chosen) < count:
+        row = min(left, key=lambda row: (attacks[row.attack], pairs[row.pair]))
+        left.remove(row)
+        chosen.append(row)
+        attacks[row.attack] += 1
+        pairs[row.pair] += 1
+    return chosen
 
 
 def flac(waveform: Waveform) -> str:

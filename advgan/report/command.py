@@ -62,7 +62,8 @@ def report(
     limits = load_policy(policy)
     earlier = load_report(compare) if compare else None
     plan, about = _plan(suite, model, pairs, root, point, seed, train)
-    command = _command(suite, model, pairs, root, point, seed, train)
+    where = plan.root if pairs is None else root
+    command = _command(suite, model, pairs, where, point, seed, train)
     if case is not None:
         _replay(plan, case, out)
         return
@@ -227,7 +228,11 @@ def _summary(made: Report) -> str:
             lines.append(f"  {attack.title:{width}}  not run")
             continue
         rate = attack.cells["none"].accepted
-        behind = {t: c.accepted.value for t, c in attack.cells.items() if t != "none"}
+        behind = (
+            {}
+            if attack.label == "target"
+            else {t: c.accepted.value for t, c in attack.cells.items() if t != "none"}
+        )
         best = min(behind, key=lambda title: behind[title] or 0.0, default="")
         shown = f"{100 * (rate.value or 0):5.1f} % [{100 * (rate.low or 0):.0f}–"
         shown += f"{100 * (rate.high or 0):.0f}]"

@@ -233,7 +233,7 @@ def _transfer(report: Report) -> str:
 
 def _worst(report: Report) -> str:
     intro = (
-        "<p>The attacks that got furthest over the threshold, each attack once before any twice. "
+        "<p>The attacks that got furthest over the threshold, attacks and pairs taking turns. "
         "Every case was run again for this page, and its command runs it once more.</p>"
     )
     return intro + "".join(_worst_case(report, worst) for worst in report.worst)
