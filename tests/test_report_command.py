@@ -69,8 +69,8 @@ def test_guards_are_ranked_by_what_their_best_defence_lets_in() -> None:
     rows = [line.split(" | ") for line in text.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == ["strong", "middling", "weak"]
     assert "100 [50–100] pgd" in text
-    assert rows[0][-2] == "25 (opus)"
-    assert rows[1][-2] == "50 (none)"
+    assert rows[0][-2] == "25 (opus, rejecting 20)"
+    assert rows[1][-2] == "50 (none, rejecting 20)"
     assert "cannot be compared" not in text
 
 

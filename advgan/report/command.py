@@ -222,7 +222,7 @@ def _summary(made: Report) -> str:
     verdict = "PASS" if made.verdict.passed else "FAIL"
     lines = [f"{verdict}  {made.verdict.sentence}", ""]
     width = max(len(attack.title) for attack in made.attacks)
-    lines.append(f"  {'attack':{width}}  accepted            best defence")
+    lines.append(f"  {'attack':{width}}  accepted            lowest behind")
     for attack in made.attacks:
         if "none" not in attack.cells:
             lines.append(f"  {attack.title:{width}}  not run")

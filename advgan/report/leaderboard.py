@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from advgan.report.schema import Rate, Report
+    from advgan.report.schema import DefenceSummary, Rate, Report
 
 FAMILIES = ("conversion", "gradient", "query", "physical")
 
@@ -21,18 +21,22 @@ def leaderboard(reports: list[Path]) -> None:
 def table(reports: list[Report]) -> str:
     """One row a report; of each family the attack that got through most, as shares in per cent.
 
-    Guards are ordered by the worst attack of all behind their best defence, then alone.
+    The best defence is the one with the least sum of what the worst attack gets through and what
+    genuine users are rejected; guards are ordered by that sum, then by their worst attack alone.
     """
     head = ["guard", "genuine rejected", "EER", *(f"worst {name}" for name in FAMILIES),
             "worst behind best defence", "pairs"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for report in sorted(reports, key=lambda r: (_best(r)[1], _worst_alone(r))):
+    for report in sorted(reports, key=lambda r: (_price(_best(r)), _worst_alone(r))):
         alone = next(d for d in report.defences if d.title == "none")
-        name, share = _best(report)
+        best = _best(report)
+        share, rejected = (100 * (r.value or 0.0) for r in (best.worst_accepted,
+                                                            best.genuine_rejected))  # fmt: skip
         eer = "–" if alone.eer is None else f"{100 * alone.eer:.1f}"
         cells = [report.threat.model, _shown(alone.genuine_rejected), eer]
         cells += [_family(report, family) for family in FAMILIES]
-        cells += [f"{100 * share:.0f} ({name})", str(report.provenance.pairs_used)]
+        cells += [f"{share:.0f} ({best.title}, rejecting {rejected:.0f})"]
+        cells += [str(report.provenance.pairs_used)]
         lines.append("| " + " | ".join(cells) + " |")
     suites = {(report.provenance.suite_sha256, report.provenance.data_sha256) for report in reports}
     if len(suites) > 1:
@@ -52,11 +56,13 @@ def _family(report: Report, family: str) -> str:
     return f"{_shown(rate)} {title}"
 
 
-def _best(report: Report) -> tuple[str, float]:
-    """The defence whose worst attack gets through least, and how much that is."""
-    run = [defence for defence in report.defences if defence.run]
-    best = min(run, key=lambda defence: defence.worst_accepted.value or 0.0)
-    return ("none" if best.title == "none" else best.title), best.worst_accepted.value or 0.0
+def _best(report: Report) -> DefenceSummary:
+    return min((defence for defence in report.defences if defence.run), key=_price)
+
+
+def _price(defence: DefenceSummary) -> float:
+    """What the worst attack gets through, and what genuine users are rejected."""
+    return (defence.worst_accepted.value or 0.0) + (defence.genuine_rejected.value or 0.0)
 
 
 def _worst_alone(report: Report) -> float:
