@@ -174,13 +174,13 @@ class Bench:
             rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
             try:
                 scores = [heard(view) for view in defence.views(audio, rng)]
+                suspicion = defence.suspicion(audio, scores)
             except NotRunError:
                 continue
             except AudioError:  # the guard refuses what the defence has left
                 row.scores[title] = None
                 continue
             row.scores[title] = defence.fuse(scores)
-            suspicion = defence.suspicion(audio, scores)
             if suspicion is not None:
                 row.suspicion[title] = suspicion
         for name, peer in self.peers.items():
