@@ -25,6 +25,7 @@ from advgan.perturber import Perturber
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, Vocoder
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.checkpoint import MODEL_FILE
+from speakerguard.errors import ConfigError
 
 
 class AdversarialTask(Task):
@@ -173,6 +174,12 @@ class PerturbTask(AdversarialTask):
     def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
         torch.manual_seed(config.seed)
         super().__init__(config, Perturber(config.perturber), report)
+        told, known = config.perturber.embedding, self.guard.encoder.config.dimension
+        if told != known:
+            raise ConfigError(
+                f"perturber.embedding is {told}, but {config.guard} makes embeddings of {known} "
+                f"values: set it to {known}."
+            )
 
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""

@@ -272,6 +272,14 @@ def test_a_generator_is_pulled_over_the_threshold(
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+def test_a_perturber_must_know_the_guards_embeddings(
+    make: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = make("perturb", tmp_path, perturber={"width": 8, "blocks": 2, "embedding": 64})
+    with pytest.raises(ConfigError, match=r"embedding is 64, but .* of 192 values"):
+        PerturbTask(config, quiet)  # type: ignore[arg-type]
+
+
 def test_crops_are_of_the_asked_length_and_speakers(
     make: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
