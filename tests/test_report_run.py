@@ -264,7 +264,14 @@ def test_a_full_disk_loses_nothing_finished(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_keeps_what_is_finished(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "speakerguard", "report", *options(data, tiny_model, tmp_path)]
-    ran = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    ran = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell that runs the tests in the background has it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         lines = [line for path in tmp_path.glob("cases-*") for line in path.read_text().split("\n")]
