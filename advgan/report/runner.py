@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TextIO
 
@@ -124,7 +124,7 @@ def _results(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Row]:
         _prepare(plan, alone=True)
         yield from map(_work, tasks)
         return
-    waiting = iter(tasks)
+    waiting, others = iter(tasks), set(active_children())
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_prepare, initargs=(plan,)
     ) as pool:
@@ -145,6 +145,8 @@ def _results(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Row]:
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(active_children()) - others:
+                child.terminate()  # what it was at is done again; nothing of it is on the disk
             raise
 
 
