@@ -48,8 +48,7 @@ def table(guard: Verifier, dev: Path) -> ScoreTable:
 def test_voices_are_told_apart(table: ScoreTable) -> None:
     assert len(table.targets) > 50
     assert len(table.nontargets) > 200
-    # A guard against regressions of the first checkpoint; on the whole list the goal is 0.08.
-    assert det_curve(table.targets, table.nontargets).eer().rate < 0.09
+    assert det_curve(table.targets, table.nontargets).eer().rate < 0.08
 
 
 def test_each_source_is_told_apart(table: ScoreTable) -> None:
