@@ -83,6 +83,7 @@ class TrainConfig(_Strict):
         out: folder for weights, curves and state.
         init: model to start from, a name or folder. If only its head differs from ``model``, it
             gives its trunk and the head starts anew.
+        new_head: whether the head starts anew even where that of ``init`` fits.
         frozen: steps during which the trunk stays as it is, while a new head finds its way.
         steps: length of the run, for which the learning rate is planned.
         voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
@@ -102,6 +103,7 @@ class TrainConfig(_Strict):
     seed: int = 0
     out: Path
     init: str | None = None
+    new_head: bool = False
     frozen: int = Field(default=0, ge=0)
     model: ModelConfig = ModelConfig()
     data: DataConfig

@@ -119,7 +119,7 @@ class Trainer:
                 raise ConfigError("frozen keeps the trunk that init brings; give an init as well.")
             return SpeakerEncoder(self.config.model)
         start, _ = checkpoint.load(checkpoint.resolve(self.config.init))
-        if start.config == self.config.model:
+        if start.config == self.config.model and not self.config.new_head:
             return start
         encoder = SpeakerEncoder(self.config.model)
         same = {name: getattr(self.config.model, name) for name in TRUNK}
@@ -130,7 +130,7 @@ class Trainer:
                 f"{', '.join(TRUNK)} must be the same."
             )
         encoder.trunk.load_state_dict(start.trunk.state_dict())
-        self.report(f"{self.config.init} gives its trunk; the head differs and starts anew")
+        self.report(f"{self.config.init} gives its trunk; the head starts anew")
         return encoder
 
     def run(self) -> float:

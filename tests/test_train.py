@@ -253,6 +253,10 @@ def test_a_run_can_start_from_another(corpus: Path, tmp_path: Path) -> None:
     second = Trainer(config(corpus, tmp_path / "second", init=init), quiet)
     for name, tensor in checkpoint._state(first).items():
         torch.testing.assert_close(second.encoder.state_dict()[name], tensor)
+    anew = Trainer(config(corpus, tmp_path / "anew", init=init, new_head=True), quiet).encoder
+    trunk, head = "trunk.stages.0.conv.weight", "head.affine.weight"
+    torch.testing.assert_close(anew.state_dict()[trunk], first.state_dict()[trunk])
+    assert not torch.equal(anew.state_dict()[head], first.state_dict()[head])
     wider = config(corpus, tmp_path / "third", init=init, model={"width": 8})
     with pytest.raises(CheckpointError, match=r"first: its network is .*width=4.* asks for .*=8"):
         Trainer(wider, quiet)
