@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
-from speakerguard.checkpoint import MODEL_FILE, folder
+from speakerguard.checkpoint import MODEL_FILE, folder, read_tensors
 from speakerguard.errors import CheckpointError, UsageError
 
 FORMAT = "advgan-1"
@@ -124,14 +124,7 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
         CheckpointError: missing, damaged, of another kind or program, or not fitting.
     """
     path = resolve(kind, model)
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}). Copy or download it again."
-        ) from None
+    metadata, state = read_tensors(path, "pt")
     if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
         found = f"{metadata.get('format', 'not stated')!r} {metadata.get('kind', '')}".strip()
         raise CheckpointError(f"{path}: format is {found}, expected {FORMAT!r} {kind}.")

@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from advgan.checkpoint import write_tensors
 from advgan.config import RunConfig
-from speakerguard.checkpoint import MODEL_FILE
+from speakerguard.checkpoint import MODEL_FILE, read_tensors
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.plots import plot_history
 from speakerguard.trials import replace_file
@@ -197,14 +196,7 @@ class Loop:
         path = self.config.out / STATE_FILE
         if not path.exists():
             return
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a whole safetensors file ({error}). Remove it to start over."
-            ) from None
+        metadata, tensors = read_tensors(path, "pt", "Remove it to start over.")
         if metadata["config"] != self.config.model_dump_json(exclude=_FREE):
             raise CheckpointError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "

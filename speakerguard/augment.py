@@ -109,7 +109,7 @@ def reverberate(waveform: Waveform, room: Waveform) -> Waveform:
     """Convolve with a room response, aligned on its direct sound, at the same level."""
     direct = int(np.abs(room).argmax())
     wet = fftconvolve(waveform, room)[direct : direct + len(waveform)]
-    return (wet * (_rms(waveform) / _rms(wet))).astype(np.float32)
+    return (wet * (rms(waveform) / rms(wet))).astype(np.float32)
 
 
 def simulated_room(rng: Generator) -> Waveform:
@@ -130,7 +130,7 @@ def simulated_room(rng: Generator) -> Waveform:
 
 def add_noise(waveform: Waveform, noise: Waveform, snr: float) -> Waveform:
     """Add ``noise`` at ``snr`` dB below the waveform."""
-    gain = _rms(waveform) / _rms(noise) * 10 ** (-snr / 20)
+    gain = rms(waveform) / rms(noise) * 10 ** (-snr / 20)
     return (waveform + gain * noise).astype(np.float32)
 
 
@@ -184,9 +184,10 @@ def compress(waveform: Waveform, rng: Generator) -> Waveform:
     return np.resize(decoded, len(waveform)) * np.float32(peak)
 
 
-def _rms(waveform: Waveform) -> float:
+def rms(waveform: Waveform) -> float:
+    """Root mean square, at least 1e-6, so that silence can be divided by."""
     return max(float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))), 1e-6)
 
 
 def _level(waveform: Waveform) -> Waveform:
-    return waveform / np.float32(_rms(waveform))
+    return waveform / np.float32(rms(waveform))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from speakerguard.audio import SAMPLE_RATE, Waveform, read
+from speakerguard.augment import rms
 from speakerguard.errors import UsageError
 from speakerguard.speech import Speech, load_speech
 from speakerguard.trials import speaker_of
@@ -57,7 +58,7 @@ class Babble:
         """Recording ``name`` with its babble, quieter where it would clip: float32 (n,)."""
         waveform = read(self.files[name])
         noise = self.behind(name, len(waveform))
-        gain = _rms(self._speech(name)) * 10 ** (-self.snr / 20) / _rms(noise)
+        gain = rms(self._speech(name)) * 10 ** (-self.snr / 20) / rms(noise)
         mixed = waveform + np.float32(gain) * noise
         peak = max(1.0, float(np.abs(mixed).max()))
         return (mixed / np.float32(peak)).astype(np.float32)
@@ -71,12 +72,8 @@ class Babble:
             names = self._names[str(speaker)]
             voice = self._speech(names[int(rng.integers(len(names)))])
             start = int(rng.integers(len(voice)))
-            total += np.resize(np.roll(voice, -start), count) / np.float32(_rms(voice))
+            total += np.resize(np.roll(voice, -start), count) / np.float32(rms(voice))
         return total
 
     def _load(self, name: str) -> Waveform:
         return load_speech(self.files[name], min_seconds=0).samples
-
-
-def _rms(waveform: Waveform) -> float:
-    return max(float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))), 1e-6)

@@ -124,18 +124,31 @@ def fingerprint(path: Path) -> str:
     return _checked_fingerprint(path, metadata, arrays)
 
 
+def read_tensors(
+    path: Path, framework: Literal["np", "pt"], advice: str = "Copy or download it again."
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and tensors, numpy's or torch's, of any safetensors file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is damaged or cannot be read; the message ends in ``advice``.
+    """
+    try:
+        with safe_open(path, framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}). {advice}") from None
+
+
 def _open(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, str], dict[str, Any]]:
     """Metadata and tensors of a model file, as numpy's or torch's."""
     try:
-        with safe_open(path, framework) as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, state = read_tensors(path, framework)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such model file.") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}). Copy or download it again."
-        ) from None
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: format is {metadata.get('format', 'not stated')!r}, expected {FORMAT!r}. "

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -287,14 +286,7 @@ class Trainer:
         path = self.config.out / "state.safetensors"
         if not path.exists():
             return
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a whole safetensors file ({error}). Remove it to start over."
-            ) from None
+        metadata, tensors = checkpoint.read_tensors(path, "pt", "Remove it to start over.")
         if metadata["config"] != self.config.model_dump_json(exclude={"threads", "workers"}):
             raise SpeakerguardError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
