@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from speakerguard import cli_export, cli_stream, cli_trials
-from speakerguard import countermeasure as countermeasures
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
     Engine,
@@ -104,7 +103,11 @@ def verify(
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
     if stream and countermeasure:
         raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
-    detector = countermeasures.load(countermeasure) if countermeasure else None
+    detector = None
+    if countermeasure:
+        from speakerguard import countermeasure as countermeasures
+
+        detector = countermeasures.load(countermeasure)
     verifier = make_verifier(model, store, engine, score_norm)
     if stream:
         answer = cli_stream.follow(verifier, name, str(file), point)
