@@ -2,12 +2,14 @@
 
 Convolutions, additions and clips become 8-bit, with ranges learned from speech that was trained on
 (Jacob et al. 2018, arXiv 1712.05877); the front end, pooling and the last layer stay in floating
-point. The result is a model of its own, with its own fingerprint and thresholds, because its
-embeddings differ. It is never made without its error rates beside those of the original.
+point. The result is a model of its own, with its own thresholds and a fingerprint that depends on
+its weights and ranges, because its embeddings differ. It is never made without its error rates
+beside those of the original.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -69,14 +71,21 @@ def quantise(
         whole = Path(scratch) / "whole.onnx"
         weights = folder / checkpoint.MODEL_FILE
         write_onnx(encoder, fingerprint, whole, weights, beside=False)
-        _quantise(whole, out / ONNX_FILE, clips, f"{fingerprint}-int8")
-    losses = _losses(Verifier(folder), Verifier(out), trials, root)
+        _quantise(whole, out / ONNX_FILE, clips, fingerprint)
+    quantised = Verifier(out)
+    losses = _losses(Verifier(folder), quantised, trials, root)
     rows = [loss.__dict__ for loss in losses]
-    replace_file(out / LOSS_FILE, json.dumps({"of": fingerprint, "eer": rows}, indent=2) + "\n")
+    about = {"model": quantised.fingerprint, "of": fingerprint, "eer": rows}
+    replace_file(out / LOSS_FILE, json.dumps(about, indent=2) + "\n")
     return losses
 
 
-def _quantise(whole: Path, out: Path, clips: list[Waveform], fingerprint: str) -> None:
+def int8_fingerprint(original: str, graph: Any) -> str:
+    """That of a quantised ONNX graph: its original's, and a hash of its weights and ranges."""
+    return f"{original}-int8-{hashlib.sha256(graph.SerializeToString()).hexdigest()[:8]}"
+
+
+def _quantise(whole: Path, out: Path, clips: list[Waveform], original: str) -> None:
     import onnx
     import onnxruntime
     from onnxruntime.quantization import (
@@ -116,8 +125,9 @@ def _quantise(whole: Path, out: Path, clips: list[Waveform], fingerprint: str) -
     )
     made = onnx.load(str(part))
     about = {entry.key: entry.value for entry in onnx.load(str(whole)).metadata_props}
+    about["fingerprint"] = int8_fingerprint(original, made.graph)
     del made.metadata_props[:]
-    onnx.helper.set_model_props(made, about | {"fingerprint": fingerprint})
+    onnx.helper.set_model_props(made, about)
     onnx.save(made, str(part))
     part.replace(out)
 

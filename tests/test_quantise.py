@@ -18,6 +18,7 @@ from speakerguard.verifier import Verifier
 
 onnx = pytest.importorskip("onnx")
 Clips = dict[str, list[Path]]
+LABELS = ("target", "nontarget")
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_an_8_bit_model(tiny_model: Path, root: Path, tmp_path: Path) -> None:
     losses = quantise(tiny_model, out, root, trials, root)
     small, original = engines.load(out), engines.load(tiny_model)
     assert isinstance(small, OnnxEmbedder)
-    assert small.fingerprint == f"{original.fingerprint}-int8"
+    assert small.fingerprint.startswith(f"{original.fingerprint}-int8-")
     assert (small.dimension, small.min_samples) == (original.dimension, original.min_samples)
     clips = [load_speech(path).samples for path in sorted(root.rglob("*.*"))]
     first, second = np.array(original.embed(clips)), np.array(small.embed(clips))
@@ -59,10 +60,19 @@ def test_an_8_bit_model(tiny_model: Path, root: Path, tmp_path: Path) -> None:
         table = score_trials(verifier, trials, root)
         assert det_curve(table.targets, table.nontargets).eer().rate == pytest.approx(eer, abs=1e-6)
     kept = json.loads((out / LOSS_FILE).read_text())
-    assert kept["of"] == original.fingerprint
+    assert (kept["model"], kept["of"]) == (small.fingerprint, original.fingerprint)
     assert len(kept["eer"]) == 2
     kinds = {node.op_type for node in onnx.load(out / "model.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+
+
+def test_other_ranges_make_another_model(tiny_model: Path, root: Path, tmp_path: Path) -> None:
+    trials = [next(t for t in trials_of(root) if t.label == label) for label in LABELS]
+    found = []
+    for number, speech in enumerate((root, root, next((root / "s").iterdir()))):
+        quantise(tiny_model, tmp_path / str(number), speech, trials, root)
+        found.append(engines.load(tmp_path / str(number)).fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_what_cannot_be_made_8_bit(tiny_model: Path, root: Path, tmp_path: Path) -> None:
