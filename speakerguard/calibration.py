@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from speakerguard import strict
 from speakerguard.errors import ConfigError, UsageError
 from speakerguard.metrics import FloatArray, Weights, checked_scores, checked_weights, det_curve
 from speakerguard.trials import ScoreTable, replace_file, source_of, speaker_of
@@ -25,8 +25,6 @@ from speakerguard.trials import ScoreTable, replace_file, source_of, speaker_of
 DEFAULT_POINT = "fa-1%"
 FALSE_ACCEPT_POINTS = {"fa-1%": 0.01, "fa-0.1%": 0.001}
 RIDGE = 1e-6  # on the squared scale, scores in standard deviations; bounds separable data only
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,6 @@ class Calibration:
 
     scale: float
     offset: float
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     @overload
     def llr(self, score: float) -> float: ...
@@ -63,8 +59,6 @@ class OperatingPoint:
     p_fa: float
     p_miss: float
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -84,8 +78,6 @@ class Provenance:
     speakers: int
     created: str
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
 
 @dataclass(frozen=True)
 class CalibrationFile:
@@ -104,8 +96,6 @@ class CalibrationFile:
     points: dict[str, OperatingPoint]
     default: str
     provenance: Provenance
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def point(self, name: str | None = None) -> OperatingPoint:
         """The operating point of this name, or the default one.
@@ -144,16 +134,14 @@ class CalibrationFile:
         path = Path(path)
         again = "Make it again with `speakerguard calibrate`."
         try:
-            file = TypeAdapter(cls).validate_json(path.read_bytes())
+            file: CalibrationFile = strict.build(cls, json.loads(path.read_bytes()))
         except OSError as error:
             reason = error.strerror or error
             raise ConfigError(f"{path}: cannot be read ({reason}). {again}") from error
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ConfigError(
-                f"{path}: {key}: {_plain(first['type'], first['msg'])}. {again}"
-            ) from error
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path}: the file: invalid JSON ({error}). {again}") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}. {again}") from error
         for key, problem in file._problems():
             raise ConfigError(f"{path}: {key}: {problem}. {again}")
         return file
@@ -328,9 +316,3 @@ def calibrate(
             created=datetime.now(UTC).date().isoformat(),
         ),
     )
-
-
-def _plain(kind: str, message: str) -> str:
-    """A sentence about what the validator found."""
-    named = {"missing": "is missing", "unexpected_keyword_argument": "is an unknown key"}
-    return named.get(kind, message[:1].lower() + message[1:])
