@@ -292,6 +292,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
     try:
         if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
