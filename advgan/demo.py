@@ -6,13 +6,11 @@ recordings than the one that was converted to. Without a shipped generator nothi
 
 from __future__ import annotations
 
-import sys
-
+from advgan.command import ending
 from advgan.converter import default_generator
 from advgan.infer import OUT, Session, Settings, describe
-from speakerguard.audio import printable
 from speakerguard.demo import choose, find_data
-from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.errors import CheckpointError
 
 
 def main() -> None:
@@ -32,8 +30,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ending("advgan.demo", "nothing of it is kept"):
         main()
-    except SpeakerguardError as error:
-        print(f"advgan: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)

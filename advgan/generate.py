@@ -10,28 +10,26 @@ goes on after a kill. ``manifest.tsv`` and ``manifest.json`` list everything, fa
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from advgan.batches import Pair, read_pairs
-from advgan.infer import Settings, add_settings, load_session, one_thread, settings_of
+from advgan.command import ending, work
+from advgan.infer import Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances
-from speakerguard.errors import AudioError, SpeakerguardError, UsageError
+from speakerguard.errors import AudioError, UsageError
 from speakerguard.trials import replace_file, speaker_of
 
 SETTINGS = "settings.txt"
+Job = tuple[Settings, Path, Path, str, Pair]  # with corpus, folder to write to, and name
 
 
 def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
@@ -68,8 +66,9 @@ def _two(count: int, rng: np.random.Generator) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def convert(settings: Settings, corpus: Path, out: Path, name: str, pair: Pair) -> dict[str, Any]:
+def convert(job: Job) -> dict[str, Any]:
     """One conversion, or why there is none: a row of the manifest."""
+    settings, corpus, out, name, pair = job
     row: dict[str, Any] = {
         "id": name,
         "source": pair.source,
@@ -116,11 +115,15 @@ def run(options: argparse.Namespace) -> int:
     _keep_settings(out, options, settings)
     names = [f"{index:06d}" for index in range(len(pairs))]
     rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
-    todo = [(n, pair) for n, pair in zip(names, pairs, strict=True) if n not in rows]
+    todo = [
+        (settings, options.corpus, out, name, pair)
+        for name, pair in zip(names, pairs, strict=True)
+        if name not in rows
+    ]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
     started, last = time.monotonic(), 0.0
     try:
-        for done, row in enumerate(_rows(settings, options, todo), start=1):
+        for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
             append(out, row)
             rows[row["id"]] = row
             if row.get("error"):
@@ -140,36 +143,6 @@ def run(options: argparse.Namespace) -> int:
     failed = sum(bool(row.get("error")) for row in ordered)
     print(f"{len(ordered) - failed} converted, {failed} failed; listed in {out / 'manifest.tsv'}")
     return failed
-
-
-def _rows(
-    settings: Settings, options: argparse.Namespace, todo: list[tuple[str, Pair]]
-) -> Iterator[dict[str, Any]]:
-    """Finished rows, as they come."""
-    jobs = iter((settings, options.corpus, options.output, name, pair) for name, pair in todo)
-    workers = min(options.njobs, len(todo))
-    if workers <= 1:
-        for job in jobs:
-            yield convert(*job)
-        return
-    spawned = get_context("spawn")  # a fork would copy threads that hold locks
-    with ProcessPoolExecutor(workers, spawned, initializer=one_thread) as pool:
-        waiting: set[Future[dict[str, Any]]] = set()
-        while True:
-            for job in itertools.islice(jobs, 2 * workers - len(waiting)):
-                waiting.add(pool.submit(convert, *job))
-            if not waiting:
-                return
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                try:
-                    row = future.result()
-                except BrokenProcessPool:
-                    raise UsageError(
-                        "a worker was killed, perhaps for memory. What is finished is listed; run "
-                        "the same command again, with a smaller --njobs, to go on."
-                    ) from None
-                yield row
 
 
 def _whole(out: Path, row: dict[str, Any]) -> bool:
@@ -209,14 +182,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; failures of single recordings do not fail it, they are listed."""
-    try:
+    with ending("advgan-generate"):
         run(parse(arguments))
-    except SpeakerguardError as error:
-        print(f"advgan-generate: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("advgan-generate: stopped; the same command goes on.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

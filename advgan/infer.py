@@ -17,9 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
+from advgan.command import ending, work
 from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav
 from advgan.described import check_config, check_dsp
 from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
@@ -34,7 +33,7 @@ from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
 from speakerguard.audio import SAMPLE_RATE, printable
 from speakerguard.data import AUDIO_SUFFIXES
-from speakerguard.errors import AudioError, SpeakerguardError, UsageError
+from speakerguard.errors import AudioError, UsageError
 from speakerguard.trials import replace_file
 
 SEED = 961998  # the reference's
@@ -56,6 +55,9 @@ class Settings:
     guard: str = "guard"
     point: str | None = None
     tag: bool = True
+
+
+Job = tuple[Settings, Path, Path, Path]  # with source, target, and what to call the result
 
 
 class Session:
@@ -190,27 +192,19 @@ def load_session(settings: Settings) -> Session:
     return Session(settings)
 
 
-def run_job(settings: Settings, source: Path, target: Path, stem: Path) -> dict[str, Any] | str:
+def run_job(job: Job) -> dict[str, Any] | str:
     """One conversion in this process: its record, or why there is none."""
+    settings, source, target, stem = job
     try:
         return load_session(settings).attack(source, target, stem)
     except AudioError as error:
         return str(error)
 
 
-def one_thread() -> None:
-    """Workers share the machine, a thread each."""
-    torch.set_num_threads(1)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    try:
-        failures = run(parse(arguments))
-    except SpeakerguardError as error:
-        print(f"advgan-infer: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(AudioError.exit_code if failures else 0)
+    with ending("advgan-infer", "what is listed above is saved"):
+        sys.exit(AudioError.exit_code if run(parse(arguments)) else 0)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -227,21 +221,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     jobs = [(settings, s, t, stem) for (s, t), stem in zip(pairs, stems, strict=True)]
     load_session(settings)  # what is wrong with the settings shows at once
-    failures = 0
-    workers = min(options.njobs, len(jobs))
-    if workers > 1:
-        spawned = get_context("spawn")  # a fork would copy threads that hold locks
-        with ProcessPoolExecutor(workers, spawned, initializer=one_thread) as pool:
-            results = pool.map(run_job, *zip(*jobs, strict=True))
-            failures = sum(_show(result, job) for result, job in zip(results, jobs, strict=True))
-    else:
-        failures = sum(_show(run_job(*job), job) for job in jobs)
+    failures = sum(_show(result, job) for job, result in work(run_job, jobs, options.njobs))
     if failures:
         print(f"advgan-infer: {failures} of {len(jobs)} failed, listed above", file=sys.stderr)
     return failures
 
 
-def _show(result: dict[str, Any] | str, job: tuple[Settings, Path, Path, Path]) -> int:
+def _show(result: dict[str, Any] | str, job: Job) -> int:
     if isinstance(result, str):
         print(f"advgan-infer: {printable(f'{job[1]} -> {job[2]}: {result}')}", file=sys.stderr)
         return 1

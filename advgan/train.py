@@ -6,15 +6,14 @@ advgan-train vc --config configs/advgan-vc.yaml
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from advgan.command import ending
 from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
 from advgan.loop import Loop, Report
 from speakerguard.audio import printable
 from speakerguard.config import load_as
-from speakerguard.errors import SpeakerguardError
 
 KINDS = ("vc", "adversarial", "discriminator", "vocoder")
 
@@ -54,14 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("kind", choices=KINDS, help="what to train")
     parser.add_argument("--config", "-c", type=Path, required=True, help="a file of configs/")
     options = parser.parse_args(arguments)
-    try:
+    with ending("advgan-train"):
         train(options.kind, options.config, lambda line: print(printable(line), flush=True))
-    except SpeakerguardError as error:
-        print(f"advgan-train: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("advgan-train: stopped; the same command goes on.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

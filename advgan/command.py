@@ -1,0 +1,97 @@
+"""How the attacker's commands end, and how they share their work among processes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import active_children, get_context
+from typing import TypeVar
+
+from speakerguard.audio import printable
+from speakerguard.errors import SpeakerguardError, UsageError
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+_AHEAD = 2  # jobs that wait for each worker
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def ending(program: str, after_stop: str = "the same command goes on") -> Iterator[None]:
+    """Turn errors and Ctrl-C into one line on standard error and an exit code.
+
+    Args:
+        after_stop: what Ctrl-C leaves, or how to go on.
+
+    >>> with ending("advgan-x"):
+    ...     raise UsageError("no such file.")
+    Traceback (most recent call last):
+    SystemExit: 2
+    """
+    try:
+        yield
+    except SpeakerguardError as error:
+        print(f"{program}: {printable(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        advice = "Check the path, its permissions and the disk."
+        print(f"{program}: {printable(error)}. {advice}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; {after_stop}.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def work(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Jobs with their results, as they are finished; with one worker, in this process.
+
+    Ctrl-C, or any other end of the loop, ends the workers at once.
+
+    Args:
+        function: of a module, so that a new process finds it; its jobs must pickle.
+
+    Raises:
+        UsageError: a worker was killed.
+    """
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            yield job, function(job)
+        return
+    coming, others = iter(jobs), set(active_children())
+    spawned = get_context("spawn")  # a fork would copy threads that hold locks
+    with ProcessPoolExecutor(min(workers, len(jobs)), spawned, initializer=_alone) as pool:
+        try:
+            waiting: dict[Future[Result], Job] = {}
+            while True:
+                for job in islice(coming, _AHEAD * workers - len(waiting)):
+                    waiting[pool.submit(function, job)] = job
+                if not waiting:
+                    return
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UsageError(
+                "a worker was killed, perhaps for memory. What is finished stays; run the same "
+                "command again, with a smaller --njobs."
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(active_children()) - others:
+                child.terminate()  # what it was at is not on the disk
+            raise
+
+
+def _alone() -> None:
+    """Workers share the machine, a thread each; Ctrl-C is the parent's to handle."""
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,59 @@
+"""What the attacker's commands share: how they end, and how worker processes do."""
+
+import math
+import os
+import time
+from multiprocessing import active_children
+
+import pytest
+
+from advgan.command import INTERRUPTED, ending, work
+from speakerguard.errors import AudioError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("x.wav: no such file."), 2, "advgan-x: x.wav: no such file.\n"),
+        (AudioError("x.wav: silent.\x1b[2J"), 3, "advgan-x: x.wav: silent.\\x1b[2J\n"),
+        (OSError(28, "No space left on device"), 2, "No space left on device. Check the path"),
+        (KeyboardInterrupt(), INTERRUPTED, "advgan-x: stopped; all is kept.\n"),
+    ],
+)
+def test_an_error_is_a_line_and_an_exit_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, ending("advgan-x", "all is kept"):
+        raise error
+    assert caught.value.code == code
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert not printed.out
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), ending("advgan-x"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_has_its_result(workers: int) -> None:
+    jobs = [float(n * n) for n in range(7)]
+    assert dict(work(math.sqrt, jobs, workers)) == {job: math.sqrt(job) for job in jobs}
+
+
+def test_a_killed_worker_is_an_error_with_advice() -> None:
+    with pytest.raises(UsageError, match=r"a worker was killed.*smaller --njobs"):
+        list(work(os._exit, [9, 9], 2))
+
+
+def test_workers_end_with_the_loop() -> None:
+    others = set(active_children())
+    results = work(time.sleep, [0.0, 600.0, 600.0, 600.0], 2)
+    assert next(results) == (0.0, None)
+    assert set(active_children()) - others
+    results.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 60
+    while set(active_children()) - others:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
