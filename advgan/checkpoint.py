@@ -6,7 +6,6 @@ that is missing, damaged, of another kind or not fitting is an error, never rand
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -22,13 +21,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from advgan.discriminator import Discriminator, DiscriminatorConfig
+from advgan.files import whole_file
 from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
 from speakerguard.checkpoint import MODEL_FILE, folder, read_tensors
-from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.errors import CheckpointError
 
 FORMAT = "advgan-1"
 VOCODER = "vocoder"  # name of the shipped one
@@ -103,18 +103,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     Raises:
         UsageError: it cannot be written, as on a full disk; an older file of that name stays.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata=metadata)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UsageError(
-            f"{path}: cannot be written ({error}). What was there before stays. Make room, or "
-            "choose another place, and run the same command again."
-        ) from None
+    with whole_file(path) as part:
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from None
 
 
 def load(kind: str, model: str | os.PathLike[str]) -> Loaded:

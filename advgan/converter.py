@@ -5,7 +5,6 @@ What is saved says that it is synthetic. What is measured is measured on the sav
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from advgan import checkpoint
 from advgan.checkpoint import load_vocoder
+from advgan.files import whole_file
 from advgan.generator import Generator
 from advgan.legacy import load_pth
 from advgan.mel import LEVEL, MIN_FRAMES, STANDARD, MelSpectrogram
@@ -248,20 +248,13 @@ def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> Non
     Raises:
         UsageError: it cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(part, "w", rate, 1, "PCM_16", format="WAV") as file:
-            if tag:
-                file.comment, file.software = TAG, "advgan"
-            file.write(waveform)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: cannot be written ({reason}). Choose another place.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    with (
+        whole_file(path) as part,
+        soundfile.SoundFile(part, "w", rate, 1, "PCM_16", format="WAV") as file,
+    ):
+        if tag:
+            file.comment, file.software = TAG, "advgan"
+        file.write(waveform)
 
 
 def tagged(path: Path) -> bool:

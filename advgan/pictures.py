@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from advgan.files import whole_file
 from advgan.mel import STANDARD, MelSpectrogram, read
-from speakerguard.errors import UsageError
 
 
 def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> None:
@@ -33,7 +33,5 @@ def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> 
         )  # fmt: skip
         axis.set(title=title, ylabel="Mel band", xlabel="Time (s)")
     figure.colorbar(image, ax=axes, label="log10 magnitude")
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}).") from None
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")

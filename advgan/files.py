@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from speakerguard.errors import UsageError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what becomes ``path`` when all went well; its folders are made.
+
+    For what is no text; see :func:`speakerguard.trials.replace_file` for that. Its name ends in
+    ``.part``, so that nothing takes what a kill left for a recording.
+
+    Raises:
+        UsageError: it cannot be written, as on a full disk; an older file of that name stays.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # libsndfile's errors are the latter
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{path}: cannot be written ({reason}). What was there before stays. Make room, or "
+            "choose another place, and run the same command again."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()

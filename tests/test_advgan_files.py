@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from advgan.files import whole_file
+from speakerguard.errors import UsageError
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "x.wav"
+    with whole_file(path) as part:
+        part.write_bytes(b"half")
+        assert not path.exists()
+        assert part.suffix == ".part"
+    assert path.read_bytes() == b"half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_older_file_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(b"older")
+
+    def write(error: BaseException) -> None:
+        with whole_file(path) as part:
+            part.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(UsageError, match=r"x\.wav: cannot be written \(No space left"):
+        write(OSError(28, "No space left on device"))
+    with pytest.raises(KeyboardInterrupt):
+        write(KeyboardInterrupt())
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
