@@ -1,0 +1,52 @@
+"""What the attacker's training hears, and lists of pairs."""
+
+from functools import partial
+from pathlib import Path
+
+import attacking
+import pytest
+import torch
+from attacking import Make, quiet
+
+from advgan import batches, loop
+from advgan.batches import Crops, crop_samples, read_pairs, spread
+from advgan.conversion import swap_halves
+from advgan.mel import MelSpectrogram, from_guard
+from speakerguard.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
+
+
+@pytest.fixture
+def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
+    monkeypatch.setattr(batches, "default_workers", lambda: 1)
+    return partial(attacking.config, corpus, tiny_model)
+
+
+def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) -> None:
+    config = make("vc", tmp_path)
+    crops = Crops(config, quiet)
+    count = crop_samples(config.frames)
+    assert MelSpectrogram()(from_guard(torch.zeros(1, count))).shape[2] >= config.frames
+    first, second = crops.draw_targets(3, crops.rng(5))
+    assert first.shape == second.shape == (3, count)
+    assert not torch.equal(first, second)
+    assert torch.equal(crops.draw(2, crops.rng(1)), crops.draw(2, crops.rng(1)))
+    assert swap_halves(torch.arange(6.0).view(1, 1, 6)).flatten().tolist() == [3, 4, 5, 0, 1, 2]
+
+
+def test_lists_of_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a\tb\tc\n\nd\te\tf\n")
+    pairs = read_pairs(path)
+    assert [pair.enrol for pair in pairs] == ["c", "f"]
+    assert spread(pairs * 5, 2) == [pairs[0], (pairs * 5)[5]]
+    path.write_text("a\tb\n")
+    with pytest.raises(UsageError, match=r"pairs.tsv, line 1: 2 columns"):
+        read_pairs(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_pairs(tmp_path / "none.tsv")

@@ -1,0 +1,98 @@
+"""The guard in the attacker's loss."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import attacking
+import pytest
+import torch
+from attacking import Make, quiet
+
+from advgan import batches, loop
+from advgan.adversarial import ConvertTask, PerturbTask
+from advgan.guard import GuardLoss
+from advgan.mel import STANDARD, MelSpectrogram, from_guard
+from advgan.vocoder import GriffinLim
+from speakerguard.audio import SAMPLE_RATE, read
+from speakerguard.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
+
+
+@pytest.fixture
+def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
+    monkeypatch.setattr(batches, "default_workers", lambda: 1)
+    return partial(attacking.config, corpus, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def guard(tiny_model: Path) -> GuardLoss:
+    """The guard of the tests, as part of a loss."""
+    return GuardLoss(tiny_model)
+
+
+@pytest.mark.parametrize("through", ["waveform", "mel"])
+def test_the_guards_gradient_is_that_of_its_score(
+    guard: GuardLoss, corpus: Path, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finite differences along the gradient itself, through front end and network."""
+    clip = torch.from_numpy(read(sorted((corpus / "dev").rglob("*.opus"))[0])[: 320 * 60])[None]
+    voice = torch.nn.functional.normalize(torch.randn(1, 192), dim=1)
+    value, vocoder = clip, GriffinLim(iterations=4)
+    if through == "mel":
+        value = MelSpectrogram()(from_guard(clip))
+        phases = vocoder._phases(vocoder.magnitudes(value))
+        monkeypatch.setattr(vocoder, "_phases", lambda _: phases)
+    value.requires_grad_()
+
+    def score(x: torch.Tensor) -> torch.Tensor:
+        if through == "waveform":
+            return (guard.embed(x, SAMPLE_RATE) * voice).sum()
+        return (guard.embed(vocoder(x), STANDARD.sample_rate) * voice).sum()
+
+    score(value).backward()
+    assert value.grad is not None
+    norm = value.grad.norm()
+    assert norm > 1e-4
+    assert all(parameter.grad is None for parameter in guard.encoder.parameters())
+    step = 1e-3 / norm  # moves the score by about a thousandth, far above rounding
+    with torch.no_grad():
+        ahead, behind = (score(value + sign * step * value.grad / norm) for sign in (1, -1))
+    assert ((ahead - behind) / (2 * step)).item() == pytest.approx(norm.item(), rel=0.05)
+
+
+def test_the_guards_loss_is_zero_where_all_pass(guard: GuardLoss) -> None:
+    limit = guard.threshold
+    assert guard(torch.tensor([limit + 0.2, limit + 0.1]), 0.1) == 0
+    assert guard(torch.tensor([limit]), 0.1).item() == pytest.approx(0.1, abs=1e-6)
+    assert not guard.train().encoder.training
+
+
+def test_thresholds_of_other_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "g")
+    text = (tmp_path / "g" / "calibration.json").read_text()
+    (tmp_path / "g" / "calibration.json").write_text(
+        text.replace(GuardLoss(tiny_model).fingerprint, "0123456789abcdef")
+    )
+    with pytest.raises(CheckpointError, match="calibrate again"):
+        GuardLoss(tmp_path / "g")
+
+
+def test_a_generator_is_pulled_over_the_threshold(make: Make, tmp_path: Path) -> None:
+    """Learning one batch by heart: the guard's score of conversions rises."""
+    loss = {"guard": 10, "reconstruction": 0.1, "content": 0, "gan": 0}
+    config = make("convert", tmp_path, loss=loss, learning_rate=1e-2)
+    task = ConvertTask(config, quiet)  # type: ignore[arg-type]
+    losses = [task.learn(0)["guard"] for _ in range(30)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_a_perturber_must_know_the_guards_embeddings(make: Make, tmp_path: Path) -> None:
+    config = make("perturb", tmp_path, perturber={"width": 8, "blocks": 2, "embedding": 64})
+    with pytest.raises(ConfigError, match=r"embedding is 64, but .* of 192 values"):
+        PerturbTask(config, quiet)  # type: ignore[arg-type]
