@@ -8,10 +8,11 @@ error, never random weights. Torch is imported only by what makes or takes a tor
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from speakerguard.model import SpeakerEncoder
 
 FORMAT = "speakerguard-model-1"
-MODEL_FILE = "model.safetensors"
+MODEL_FILE, ONNX_FILE = "model.safetensors", "model.onnx"
 CALIBRATION_FILE = "calibration.json"
 NORMALISED_FILE = "calibration-asnorm.json"  # of scores normalised by a cohort
 DEFAULT = "guard"
+PEER_NAMES = ("campplus", "resemblyzer")  # see speakerguard.peers
 
 
 def folder() -> Path:
@@ -38,9 +40,15 @@ def folder() -> Path:
     return Path(named) if named else Path(__file__).resolve().parents[1] / "checkpoints"
 
 
+def guards(files: Sequence[str] = (MODEL_FILE, ONNX_FILE)) -> list[str]:
+    """Names of the shipped guards that have one of ``files``, without peers and attackers."""
+    found = {path.parent for name in files for path in folder().glob(f"*/{name}")}
+    return sorted(path.name for path in found if _other_kind(path) is None)
+
+
 def available() -> list[str]:
-    """Names of the checkpoints that can be given as ``--model``."""
-    return sorted(path.parent.name for path in folder().glob(f"*/{MODEL_FILE}"))
+    """Names that can be given as ``--model``: guards and peers."""
+    return sorted({*guards(), *PEER_NAMES})
 
 
 def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,)) -> Path:
@@ -50,19 +58,31 @@ def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,))
         files: names of files of which the folder holds at least one.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is of another kind.
     """
-    path = Path(model)
-    if path.name == MODEL_FILE and path.is_file():
-        return path.parent
-    for candidate in (path, folder() / path):
+    path, given = Path(model), os.fspath(model)
+    is_file = path.name == MODEL_FILE and path.is_file()
+    for candidate in (path.parent,) if is_file else (path, folder() / path):
         if any((candidate / name).is_file() for name in files):
+            if kind := _other_kind(candidate):
+                raise CheckpointError(f"{given!r} is a {kind}, which verifies nobody.")
             return candidate
-    known = ", ".join(available()) or "none"
+    known = available() if ONNX_FILE in files else guards(files)
+    near = difflib.get_close_matches(given, known, 1)
     raise CheckpointError(
-        f"no model {os.fspath(model)!r}: neither a folder with {MODEL_FILE} nor a shipped name "
-        f"(shipped: {known})."
+        f"no model {given!r}: neither a folder with {' or '.join(files)} nor a known name "
+        f"({', '.join(known) or 'there is none'}).{f' Did you mean {near[0]!r}?' if near else ''}"
     )
+
+
+def _other_kind(folder: Path) -> str | None:
+    """What the model file in a folder is by its own account, where that is no guard."""
+    try:
+        with safe_open(folder / MODEL_FILE, "np") as file:
+            about = file.metadata() or {}
+    except (SafetensorError, OSError):  # none, or damaged: whoever loads it says so
+        return None
+    return None if about.get("format") == FORMAT else about.get("kind")
 
 
 def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
@@ -120,14 +140,32 @@ def fingerprint(path: Path) -> str:
     Raises:
         CheckpointError: missing, damaged, or of another program.
     """
-    metadata, arrays = _open(path, "np")
+    metadata, _ = _open(path, "np", names=())
+    entries, start = header(path)
+    stored = np.memmap(path, np.uint8, "r")[start:]
+    arrays = {name: stored[slice(*entry["data_offsets"])] for name, entry in entries.items()}
     return _checked_fingerprint(path, metadata, arrays)
 
 
+def header(path: Path) -> tuple[dict[str, Any], int]:
+    """Entries of the tensors in a whole safetensors file, by name, and where their data begin."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(length))
+    entries.pop("__metadata__", None)
+    return entries, 8 + length
+
+
 def read_tensors(
-    path: Path, framework: Literal["np", "pt"], advice: str = "Copy or download it again."
+    path: Path,
+    framework: Literal["np", "pt"],
+    advice: str = "Copy or download it again.",
+    names: Iterable[str] | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Metadata and tensors, numpy's or torch's, of any safetensors file.
+
+    Args:
+        names: of the tensors wanted; None takes all.
 
     Raises:
         FileNotFoundError: there is none.
@@ -135,18 +173,20 @@ def read_tensors(
     """
     try:
         with safe_open(path, framework) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return file.metadata() or {}, tensors
+            wanted = file.keys() if names is None else names
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in wanted}
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}). {advice}") from None
 
 
-def _open(path: Path, framework: Literal["np", "pt"]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Metadata and tensors of a model file, as numpy's or torch's."""
+def _open(
+    path: Path, framework: Literal["np", "pt"], names: Iterable[str] | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and tensors of a model file, as :func:`read_tensors` gives them."""
     try:
-        metadata, state = read_tensors(path, framework)
+        metadata, state = read_tensors(path, framework, names=names)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such model file.") from None
     if metadata.get("format") != FORMAT:

@@ -280,7 +280,7 @@ def _store() -> Iterator[Check]:
 
 def _models() -> Iterator[Check]:
     try:
-        names = importlib.import_module("speakerguard.checkpoint").available()
+        names = importlib.import_module("speakerguard.checkpoint").guards()
         problem = "" if names else "none found"
     except Exception as error:  # whatever is wrong with it, the other checks stand
         problem = str(error) or type(error).__name__

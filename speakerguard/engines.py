@@ -20,16 +20,16 @@ import numpy.typing as npt
 
 from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
+from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
 from speakerguard.errors import CheckpointError, UsageError
 
 Embedding = npt.NDArray[np.float32]
 
 BATCH_SECONDS = 60.0  # of padded speech embedded at once, by torch
 MAX_THREADS = 4  # that an engine takes unasked; one clip gives no work to more
-PEER_NAMES = ("campplus", "resemblyzer")
 DESCRIPTIONS = (".yaml", ".yml")  # of files that describe other ONNX models
 ENGINE_VARIABLE, THREADS_VARIABLE = "SPEAKERGUARD_ENGINE", "SPEAKERGUARD_THREADS"
-ONNX_FILE = "model.onnx"
 ONNX_FORMAT = "speakerguard-onnx-1"
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from speakerguard import checkpoint
+from speakerguard import checkpoint, engines
 from speakerguard.errors import CheckpointError
 from speakerguard.model import ModelConfig, SpeakerEncoder
 
@@ -170,13 +170,58 @@ def test_no_weight_is_ever_left_random(saved: Path) -> None:
 
 def test_names_and_folders_are_found(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(saved.parents[1]))
-    assert checkpoint.available() == ["guard"]
     for name in ("guard", saved.parent, saved):
         assert checkpoint.resolve(name) == saved.parent
-    with pytest.raises(CheckpointError, match=r"no model 'gaurd'.*shipped: guard"):
+    with pytest.raises(
+        CheckpointError, match=r"no model 'gaurd'.*\(guard\)\. Did you mean 'guard'"
+    ):
         checkpoint.resolve("gaurd")
     with pytest.raises(CheckpointError, match="no such model file"):
         checkpoint.load(saved.with_name("other.safetensors"))
+
+
+def test_models_are_listed_whatever_form_they_have(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(saved.parents[1]))
+    state, _ = parts(saved)
+    for name, metadata in (
+        ("vocoder", {"format": "advgan-1", "kind": "vocoder"}),
+        ("damaged", None),
+    ):
+        (saved.parents[1] / name).mkdir()
+        save_file(state, saved.parents[1] / name / checkpoint.MODEL_FILE, metadata=metadata)
+    (saved.parents[1] / "damaged" / checkpoint.MODEL_FILE).write_bytes(b"x")
+    for name in ("guard-int8", "campplus"):
+        (saved.parents[1] / name).mkdir()
+    (saved.parents[1] / "guard-int8" / checkpoint.ONNX_FILE).touch()
+    assert checkpoint.guards() == ["damaged", "guard", "guard-int8"]
+    assert checkpoint.available() == ["campplus", "damaged", "guard", "guard-int8", "resemblyzer"]
+    for name, says in (
+        ("vocoder", "^'vocoder' is a vocoder, which verifies nobody"),
+        ("vocodr", r"^no model 'vocodr'.*\(campplus, .*resemblyzer\)\.$"),
+        ("camplus", r"Did you mean 'campplus'\?$"),
+        ("guard-int", r"Did you mean 'guard-int8'\?$"),
+        ("damaged", "not a whole safetensors file"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            engines.load(name)
+    with pytest.raises(CheckpointError, match=r"model.safetensors nor .* Did you mean 'guard'\?$"):
+        checkpoint.resolve("guard-int8")  # where the weights themselves are needed
+
+
+def test_the_fingerprint_needs_no_tensor(saved: Path) -> None:
+    assert checkpoint.fingerprint(saved) == checkpoint.load(saved)[1]
+    content = bytearray(saved.read_bytes())
+    content[-7] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(CheckpointError, match="its fingerprint is"):
+        checkpoint.fingerprint(saved)
+    saved.write_bytes(content[:-7])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        checkpoint.fingerprint(saved)
+    with pytest.raises(CheckpointError, match="no such model file"):
+        checkpoint.fingerprint(saved.with_name("other.safetensors"))
 
 
 def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

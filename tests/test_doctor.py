@@ -39,7 +39,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int], list[str]
 
 def test_this_environment_is_sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "new" / "voices.db"))
-    monkeypatch.setattr("speakerguard.checkpoint.available", lambda: ["guard"])
+    monkeypatch.setattr("speakerguard.checkpoint.guards", lambda: ["guard"])
     checks = diagnose()
     assert [check for check in checks if check.ok is False] == []
     assert exit_code(checks) == 0
@@ -53,7 +53,7 @@ def test_every_complaint_comes_with_advice(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(metadata, "version", lambda name: missing(name))
     monkeypatch.setattr(soundfile, "write", lambda *_, **__: missing("codec"))
     monkeypatch.setattr(doctor, "MIN_MEMORY_GIB", 1e6)
-    monkeypatch.setattr("speakerguard.checkpoint.available", lambda: [])
+    monkeypatch.setattr("speakerguard.checkpoint.guards", lambda: [])
     monkeypatch.setenv("SPEAKERGUARD_STORE", "nonsense://host/db")
     checks = diagnose()
     assert exit_code(checks) == 1
