@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from advgan.mel import STANDARD, MelSpectrogram, levelled
 from advgan.quality import dnsmos, pitch_correlation
 from speakerguard import audio
 from speakerguard.audio import AudioSource
+from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError
+from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
 
@@ -32,11 +35,16 @@ class Opinion:
     """One verifier's answer to the claim that a file is the target's voice.
 
     Attributes:
-        score: cosine; None where the verifier hears nothing to judge, and ``reason`` says why.
+        score: in ``unit``; None where the verifier hears nothing to judge, and ``reason`` says why.
+        cosine: with the profile; None likewise.
+        threshold: the least score that is accepted.
+        unit: see :class:`speakerguard.verifier.Verification`.
     """
 
     model: str
     score: float | None
+    cosine: float | None
+    unit: str
     threshold: float
     point: str
     accepted: bool
@@ -58,22 +66,22 @@ class Judge:
 
     def profile(self, sources: Sequence[AudioSource]) -> Embedding:
         """Centroid of what is enrolled: float32 (dimension,), unit length."""
-        mean = np.mean(self.verifier.embed(sources), axis=0)
-        return np.asarray(mean / np.linalg.norm(mean), np.float32)
-
-    def score(self, profile: Embedding, source: AudioSource) -> float:
-        """Cosine of a recording's speech with a profile."""
-        (embedding,) = self.verifier.embed([source])
-        return float(profile @ embedding)
+        return centroid(np.stack(self.verifier.embed(sources)))
 
     def opinion(self, profile: Embedding, source: AudioSource) -> Opinion:
         """Score and decision at the operating point; what cannot be judged is not accepted."""
-        limit = self.point.threshold
+        scoring = self.verifier.scoring
+        said = partial(
+            Opinion, model=self.name, unit=scoring.unit,
+            threshold=self.point.threshold, point=self.point.name,
+        )  # fmt: skip
         try:
-            score = self.score(profile, source)
+            (embedding,) = self.verifier.embed([source])
         except AudioError as error:
-            return Opinion(self.name, None, limit, self.point.name, False, str(error))
-        return Opinion(self.name, score, limit, self.point.name, score >= limit)
+            return said(score=None, cosine=None, accepted=False, reason=str(error))
+        score = scoring.score(profile, embedding)
+        cosine = float(cosines(profile[None], embedding[None])[0])
+        return said(score=score, cosine=cosine, accepted=self.point.accepts(score))
 
 
 class Detector:

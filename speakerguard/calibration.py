@@ -7,6 +7,7 @@ model, whose fingerprint it carries. A score is accepted if score >= threshold.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -59,6 +60,16 @@ class OperatingPoint:
     p_fa: float
     p_miss: float
 
+    def accepts(self, score: float) -> bool:
+        """Whether ``score`` is enough: score >= threshold.
+
+        Raises:
+            UsageError: the score is not finite.
+        """
+        if not math.isfinite(score):
+            raise UsageError(f"The score is {score}, so there is nothing to decide.")
+        return float(score) >= self.threshold
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -108,16 +119,6 @@ class CalibrationFile:
             known = ", ".join(self.points)
             raise UsageError(f"No operating point {name!r}. Choose one of: {known}.")
         return self.points[name]
-
-    def decide(self, score: float, point: str | None = None) -> bool:
-        """Whether ``score`` is accepted at an operating point: score >= threshold.
-
-        Raises:
-            UsageError: no such point, or the score is not finite.
-        """
-        if not np.isfinite(score):
-            raise UsageError(f"The score is {score}, so there is nothing to decide.")
-        return bool(float(score) >= self.point(point).threshold)
 
     def save(self, path: str | Path) -> None:
         """Writes JSON; the file appears whole or not at all."""

@@ -94,7 +94,7 @@ def verify(
         str | None,
         typer.Option(help="Accept only what this one takes for real speech: discriminator."),
     ] = None,
-    score_norm: ScoreNorm = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
@@ -121,11 +121,12 @@ def verify(
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
     else:
         print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")
-        kind = f"cosine {answer.cosine:+.3f}, normalised" if score_norm else "cosine"
         print(
-            f"  score     {answer.score:+.3f}  {kind}; threshold {answer.threshold:+.3f} "
+            f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
             f"({answer.operating_point})"
         )
+        if answer.unit != "cosine":
+            print(f"  cosine    {answer.cosine:+.3f}  of recording and profile alone")
         favours = "same" if answer.llr > 0 else "different"
         print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
         if real is not None:
@@ -141,10 +142,10 @@ def identify(
     point: Point = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0, help="Lead over the next profile: 0.05, or 0.5 if normalised."),
+        typer.Option(min=0, help="Lead over the next score: by default 0.5, of cosines 0.05."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show.")] = 5,
-    score_norm: ScoreNorm = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
@@ -157,11 +158,12 @@ def identify(
         _print_json(asdict(answer))
     else:
         print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
-        for name, score in answer.ranking[:top]:
-            print(f"  {score:+.3f}  {name}")
+        plain = answer.unit == "cosine"
+        for (name, score), cosine in zip(answer.ranking[:top], answer.cosines, strict=False):
+            print(f"  {score:+.3f}  {'' if plain else f'cosine {cosine:+.3f}  '}{name}")
         print(
             f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
-            f"margin {answer.margin:g}"
+            f"margin {answer.margin:g}; scores are {'cosines' if plain else answer.unit}"
         )
         _print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)

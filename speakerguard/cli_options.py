@@ -35,12 +35,17 @@ Seconds = Annotated[
 ]
 DEFAULT_MODEL = "guard"
 ScoreNorm = Annotated[
-    bool, typer.Option("--score-norm", help="Normalise scores by the model's cohort (AS-norm).")
+    bool | None,
+    typer.Option(
+        "--score-norm/--no-score-norm",
+        help="Set scores against the model's cohort of strangers (AS-norm), or take plain cosines. "
+        "By default, against the cohort where the model has one.",
+    ),
 ]
 
 
 def make_verifier(
-    model: str, store: str | None = None, engine: str | None = None, score_norm: bool = False
+    model: str, store: str | None = None, engine: str | None = None, score_norm: bool | None = None
 ) -> Verifier:
     """The verifier that the options ask for."""
     from speakerguard.verifier import Verifier

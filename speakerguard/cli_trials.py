@@ -59,7 +59,7 @@ def score(
     root: Root,
     out: Annotated[Path, typer.Option(help="Score file: label, score, enrol, test a line.")],
     seconds: Seconds = None,
-    score_norm: ScoreNorm = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
 ) -> None:
@@ -83,7 +83,7 @@ def evaluate(
         float | None, typer.Option(help="Put four other talkers so many dB below each probe.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
-    score_norm: ScoreNorm = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
 ) -> None:
@@ -94,12 +94,13 @@ def evaluate(
     from speakerguard.trials import read_scores, read_trials, replace_file
 
     if scores is not None and trials is None and seconds is None and babble is None:
-        table, llr = read_scores(scores), None
+        table, llr, unit = read_scores(scores), None, "as in the file"
         about: dict[str, Any] = {"scores": scores.name}
     elif scores is not None or trials is None:
         raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
     else:
         verifier = make_verifier(model, None, engine, score_norm)
+        unit = verifier.scoring.unit
         llr = verifier.calibration.calibration.llr
         table = _score(verifier, read_trials(trials), root, seconds, babble)
         about = {
@@ -107,7 +108,7 @@ def evaluate(
             "fingerprint": verifier.fingerprint,
             "trials": trials.name,
             "babble_db": babble,
-            "score_norm": score_norm,
+            "unit": unit,
         }
     results = evaluation.evaluate(table, llr, bootstrap)
     print(evaluation.as_table(results))
@@ -117,14 +118,14 @@ def evaluate(
         replace_file(out / "scores.txt", table.text())
         plot_det({"pooled": det_curve(table.targets, table.nontargets)}, out / "det.png")
         marks = {"EER": results[-1].threshold}
-        plot_scores(table.targets, table.nontargets, out / "scores.png", marks)
+        plot_scores(table.targets, table.nontargets, out / "scores.png", marks, unit)
         print(f"\nresults.json, scores.txt, det.png and scores.png are in {out}", file=sys.stderr)
 
 
 def calibrate(
     trials: Trials,
     root: Root,
-    score_norm: ScoreNorm = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
 ) -> None:
@@ -137,10 +138,10 @@ def calibrate(
     file = calibration.calibrate(
         table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
     )
-    path = verifier.calibration_path
+    path = verifier.scoring.calibration_path
     path.parent.mkdir(parents=True, exist_ok=True)
     file.save(path)
-    print(f"{path}:")
+    print(f"{path}, for scores in {verifier.scoring.unit}:")
     for point in file.points.values():
         print(
             f"  {point.name:8} threshold {point.threshold:+.4f}  "
@@ -156,7 +157,7 @@ def cohort(
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
 ) -> None:
-    """Make the cohort that --score-norm compares with; kept beside the model."""
+    """Make the cohort of strangers that scores are set against; kept beside the model."""
     from speakerguard.cohort import COHORT_FILE, gather
     from speakerguard.data import find_utterances
 
@@ -165,7 +166,10 @@ def cohort(
     with Progress("embedding", len(files)) as progress:
         members, left_out = gather(verifier, files, most, progress)
     members.save(verifier.embedder.folder / COHORT_FILE)
-    print(f"{len(members.embeddings)} speakers in {verifier.embedder.folder / COHORT_FILE}")
+    print(
+        f"{len(members.embeddings)} speakers in {verifier.embedder.folder / COHORT_FILE}; scores "
+        "are now set against them, so run `speakerguard calibrate` next"
+    )
     if left_out:
         print(f"{len(left_out)} recordings left out; the first: {left_out[0]}", file=sys.stderr)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
+from speakerguard.checkpoint import read_tensors
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.trials import speaker_of
 
@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 COHORT_FILE = "cohort.safetensors"
 FORMAT = "speakerguard-cohort-1"
 NEAREST = 100  # cohort members that say what is usual for a voice
+LEAST_SPREAD = 1e-6  # of their cosines, where all members are alike
 _ROWS = 8_192  # trials normalised at once, so that long lists need no more memory
 
 Matrix = npt.NDArray[np.float32]
+
+
+def cosines(enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
+    """Cosines (n,) between rows of two matrices (n, D) whose rows have length 1."""
+    return np.einsum("nd,nd->n", enrol, test, dtype=np.float64)
 
 
 class Cohort:
@@ -60,21 +66,18 @@ class Cohort:
         Raises:
             CheckpointError: missing, damaged, or of another model than ``model``.
         """
-        again = "Make it again with `speakerguard cohort`."
+        again = "Make it again with `speakerguard cohort`, or do without: --no-score-norm."
         try:
-            with safe_open(path, "np") as file:
-                about, stored = file.metadata() or {}, file.get_tensor("embeddings")
+            about, stored = read_tensors(path, "np", again)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: this model has no cohort. {again}") from None
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a whole cohort file ({error}). {again}") from None
-        if about.get("format") != FORMAT:
+        if about.get("format") != FORMAT or "embeddings" not in stored:
             raise CheckpointError(f"{path}: not a cohort of this program's. {again}")
         if about.get("model") != model:
             raise CheckpointError(
                 f"{path} belongs to weights {about.get('model')}, these are {model}. {again}"
             )
-        return cls(stored.astype(np.float32), model)
+        return cls(stored["embeddings"].astype(np.float32), model)
 
     def save(self, path: Path) -> None:
         """Write the cohort, in half precision; the file appears whole or not at all."""
@@ -94,7 +97,7 @@ class Cohort:
         scores = np.empty(len(enrol))
         for start in range(0, len(enrol), _ROWS):
             part = slice(start, start + _ROWS)
-            cosine = np.einsum("nd,nd->n", enrol[part], test[part], dtype=np.float64)
+            cosine = cosines(enrol[part], test[part])
             sides = [self._usual(side[part]) for side in (enrol, test)]
             scores[part] = sum((cosine - mean) / spread for mean, spread in sides) / 2
         return scores
@@ -104,7 +107,7 @@ class Cohort:
         cosines = (embeddings @ self.embeddings.T).astype(np.float64)
         count = min(NEAREST, cosines.shape[1])
         nearest = np.partition(cosines, -count, axis=1)[:, -count:]
-        return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
+        return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), LEAST_SPREAD)
 
 
 def gather(

@@ -43,6 +43,7 @@ class Claim:
     true: bool
     accepted: bool
     score: float
+    cosine: float
     llr: float
     threshold: float
 
@@ -121,7 +122,7 @@ def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
     claims = []
     short = _short(chosen)
     width = max(17, *map(len, short.values()))
-    print(f"\n  {'claimed voice':{width}}  {'who really spoke':{width}}   score  decision")
+    print(f"\n  {'claimed voice':{width}}  {'who really spoke':{width}}   score  cosine  decision")
     speakers = list(chosen)
     for index, speaker in enumerate(speakers):
         probe = chosen[speaker][ENROL]
@@ -130,11 +131,12 @@ def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
             answer = verifier.verify(claimed, root / probe)
             made = Claim(
                 claimed, speaker, probe.as_posix(), claimed == speaker,
-                answer.accepted, answer.score, answer.llr, answer.threshold,
+                answer.accepted, answer.score, answer.cosine, answer.llr, answer.threshold,
             )  # fmt: skip
             claims.append(made)
             print(
                 f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {made.score:+.3f}  "
+                f"{made.cosine:+.3f}  "
                 f"{'ACCEPT' if made.accepted else 'reject'}{'' if made.right else '   <- wrong'}"
             )
     return claims
@@ -175,7 +177,9 @@ def main() -> None:
     point = verifier.calibration.point()
     enrolled = enrol(verifier, root, chosen)
     claims = claim(verifier, root, chosen)
-    print(f"\n  threshold {point.threshold:+.3f} ({point.name}), model {verifier.fingerprint}")
+    unit = verifier.scoring.unit
+    print(f"\n  scores in {unit}; threshold {point.threshold:+.3f} ({point.name})")
+    print(f"  model {verifier.fingerprint}")
     print("\n  whose voice is it?")
     answers = identify(verifier, root, chosen)
     true = [made.accepted for made in claims if made.true]
@@ -187,14 +191,15 @@ def main() -> None:
     )
     record = {
         "data": said, "model": verifier.fingerprint, "operating_point": point.name,
-        "threshold": point.threshold, "seconds": seconds, "recordings_enrolled": ENROL,
+        "threshold": point.threshold, "unit": unit,
+        "seconds": seconds, "recordings_enrolled": ENROL,
         "true_claims": len(true), "true_claims_accepted": sum(true),
         "false_claims": len(false), "false_claims_rejected": sum(false),
         "enrolled": enrolled, "claims": [asdict(made) for made in claims], "identified": answers,
     }  # fmt: skip
     replace_file(OUT / "claims.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     scores = [(made.claimed, made.speaker, made.score) for made in claims]
-    plot_claims(scores, point.threshold, OUT / "claims.png")
+    plot_claims(scores, point.threshold, OUT / "claims.png", unit)
     print(f"saved: {OUT / 'claims.json'}, {OUT / 'claims.png'}, profiles in {verifier.store.path}")
     print('\nnow yours: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"')
     print("           make verify SPEAKER=alice AUDIO=probe.wav")

@@ -112,13 +112,17 @@ def plot_scores(
 
 
 def plot_claims(
-    claims: Sequence[tuple[str, str, float]], threshold: float, path: str | Path
+    claims: Sequence[tuple[str, str, float]],
+    threshold: float,
+    path: str | Path,
+    unit: str = "cosine",
 ) -> None:
     """One row a claim, its score against the threshold; false claims in another colour and mark.
 
     Args:
         claims: the voice claimed, the voice that spoke, and their score.
         threshold: scores from here on are accepted.
+        unit: what the scores are.
 
     Raises:
         UsageError: the file cannot be written.
@@ -136,7 +140,7 @@ def plot_claims(
     names = [f"{spoke}\nas {claimed}" for claimed, spoke, _ in claims]
     axes.set_yticks(range(len(claims)), names, fontsize=6)
     axes.invert_yaxis()
-    axes.set(title="Accepted to the right, rejected to the left", xlabel="Score (cosine)")
+    axes.set(title="Accepted to the right, rejected to the left", xlabel=f"Score ({unit})")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     _save(figure, path)
 

@@ -63,7 +63,7 @@ class Profile:
     @property
     def centroid(self) -> npt.NDArray[np.float32]:
         """Mean of the embeddings, scaled to length 1: float32 (dimension,)."""
-        return _unit(self.embeddings.mean(axis=0))
+        return centroid(self.embeddings)
 
     def cohesion(self) -> float | None:
         """Smallest cosine between an utterance and the mean of the others; None for one alone."""
@@ -75,6 +75,11 @@ class Profile:
     def others(self) -> npt.NDArray[np.float32]:
         """For each utterance the mean of the others, scaled to length 1: (n, dimension)."""
         return np.stack([_unit(row) for row in self.embeddings.sum(axis=0) - self.embeddings])
+
+
+def centroid(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What a probe is compared with: the mean of embeddings (n, D), scaled to length 1: (D,)."""
+    return _unit(embeddings.mean(axis=0))
 
 
 def compatible(profile: Profile, fingerprint: str) -> Profile:

@@ -72,8 +72,8 @@ def quantise(
         weights = folder / checkpoint.MODEL_FILE
         write_onnx(encoder, fingerprint, whole, weights, beside=False)
         _quantise(whole, out / ONNX_FILE, clips, fingerprint)
-    quantised = Verifier(out)
-    losses = _losses(Verifier(folder), quantised, trials, root)
+    quantised = Verifier(out, score_norm=False)  # a new model has no strangers to compare with
+    losses = _losses(Verifier(folder, score_norm=False), quantised, trials, root)
     rows = [loss.__dict__ for loss in losses]
     about = {"model": quantised.fingerprint, "of": fingerprint, "eer": rows}
     replace_file(out / LOSS_FILE, json.dumps(about, indent=2) + "\n")

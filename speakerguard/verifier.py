@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from speakerguard import checkpoint, engines, store_reader
 from speakerguard.audio import SAMPLE_RATE, AudioSource
+from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import CheckpointError, NoSuchProfileError, UsageError
+from speakerguard.errors import NoSuchProfileError, UsageError
 from speakerguard.profile import Profile
+from speakerguard.scoring import COSINE, DEVIATIONS, Scoring
 from speakerguard.speech import Speech, Warning, load_speech
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from speakerguard.stream import Stream
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
-MARGIN = 0.05  # cosine by which the best profile must lead the next to be named
-NORMALISED_MARGIN = 0.5  # the same of normalised scores, standard deviations
+MARGIN = {COSINE: 0.05, DEVIATIONS: 0.5}  # by which the best profile must lead to be named
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Verification:
     Attributes:
         speaker: the claimed name.
         accepted: whether ``score >= threshold``.
-        score: cosine between probe and profile, in [-1, 1]; with score normalisation, that
-            cosine normalised.
+        score: how alike probe and profile are, in ``unit``.
+        unit: ``standard deviations above strangers``: by how much probe and profile are more alike
+            than each of them is with the strangers most similar to it; or ``cosine``, where the
+            model has no strangers to compare with.
         cosine: between probe and profile, in [-1, 1].
         llr: natural-log likelihood ratio of same against different speaker.
         operating_point: name of the threshold used.
@@ -49,6 +52,7 @@ class Verification:
     speaker: str
     accepted: bool
     score: float
+    unit: str
     cosine: float
     llr: float
     operating_point: str
@@ -63,11 +67,16 @@ class Identification:
 
     Attributes:
         ranking: profiles and their scores, best first.
+        cosines: of the profiles in ``ranking``, in its order.
+        unit: what scores are; see :class:`Verification`.
+        threshold, margin: least score, and least lead over the next profile, in ``unit``.
         reason: why nobody was named; empty where somebody was.
     """
 
     speaker: str | None
     ranking: tuple[tuple[str, float], ...]
+    cosines: tuple[float, ...]
+    unit: str
     operating_point: str
     threshold: float
     margin: float
@@ -97,7 +106,8 @@ class Verifier:
         model: name of a shipped checkpoint, the folder of one, or a peer's name.
         store: a profile store, its URL or path; None for the user's own.
         engine, threads: what runs the checkpoint; see :func:`speakerguard.engines.load`.
-        score_norm: normalise scores by the model's cohort; see :mod:`speakerguard.cohort`.
+        score_norm: set scores against the model's cohort of strangers; None does so where it has
+            one, True insists, False takes plain cosines. See :mod:`speakerguard.cohort`.
     """
 
     def __init__(
@@ -106,17 +116,12 @@ class Verifier:
         store: ProfileStore | str | None = None,
         engine: str | None = None,
         threads: int | None = None,
-        score_norm: bool = False,
+        score_norm: bool | None = None,
     ) -> None:
         self.embedder = engines.load(model, engine, threads)
         self.model = self.embedder.name
         self.fingerprint = self.embedder.fingerprint
-        self.cohort = None
-        if score_norm:
-            from speakerguard.cohort import COHORT_FILE, Cohort
-
-            self.cohort = Cohort.load(self.embedder.folder / COHORT_FILE, self.fingerprint)
-        self._calibration: CalibrationFile | None = None
+        self.scoring = Scoring(self.embedder.folder, self.fingerprint, score_norm)
         self._store = store
 
     @property
@@ -143,36 +148,9 @@ class Verifier:
         return [self.store.get(name, self.fingerprint)]
 
     @property
-    def calibration_path(self) -> Path:
-        """Where its thresholds lie; normalised scores have their own."""
-        name = checkpoint.NORMALISED_FILE if self.cohort else checkpoint.CALIBRATION_FILE
-        return self.embedder.folder / name
-
-    @property
     def calibration(self) -> CalibrationFile:
-        """Thresholds and likelihood ratios of this model.
-
-        Raises:
-            CheckpointError: the model has none, or has those of other weights.
-        """
-        if self._calibration is None:
-            from speakerguard.calibration import CalibrationFile
-
-            path = self.calibration_path
-            if not path.exists():
-                raise CheckpointError(
-                    f"{self.model} has no thresholds yet ({path}): run "
-                    "`speakerguard calibrate --trials TRIALS --root DIR"
-                    f"{' --score-norm' if self.cohort else ''} --model` with its name."
-                )
-            found = CalibrationFile.load(path)
-            if found.model != self.fingerprint:
-                raise CheckpointError(
-                    f"{path} belongs to weights {found.model}, these are {self.fingerprint}: "
-                    "calibrate again."
-                )
-            self._calibration = found
-        return self._calibration
+        """Thresholds and likelihood ratios, as :attr:`.scoring` reads them."""
+        return self.scoring.calibration
 
     def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each recording."""
@@ -217,12 +195,13 @@ class Verifier:
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
-        (score,) = self.compare(profile.centroid[None], embedding[None]).tolist()
+        score = self.scoring.score(profile.centroid, embedding)
         return Verification(
             speaker=profile.name,
-            accepted=score >= point.threshold,
+            accepted=point.accepts(score),
             score=score,
-            cosine=float(embedding @ profile.centroid),
+            unit=self.scoring.unit,
+            cosine=float(cosines(profile.centroid[None], embedding[None])[0]),
             llr=float(self.calibration.calibration.llr(score)),
             operating_point=point.name,
             threshold=point.threshold,
@@ -234,9 +213,7 @@ class Verifier:
         self, enrol: npt.NDArray[np.float32], test: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float64]:
         """Scores (n,) of the trials between rows of ``enrol`` and ``test``, both (n, dimension)."""
-        if self.cohort is not None:
-            return self.cohort.normalise(enrol, test)
-        return np.einsum("nd,nd->n", enrol, test, dtype=np.float64)
+        return self.scoring.compare(enrol, test)
 
     def stream(
         self, name: str, rate: int = SAMPLE_RATE, operating_point: str | None = None
@@ -255,14 +232,14 @@ class Verifier:
         """Name the enrolled speaker of a recording: the best must reach the threshold and lead.
 
         Args:
-            margin: by which it must lead; None is :data:`MARGIN`, or :data:`NORMALISED_MARGIN`.
+            margin: by which its score must lead; None is the :data:`MARGIN` of the scores' unit.
 
         Raises:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
         """
         if margin is None:
-            margin = NORMALISED_MARGIN if self.cohort else MARGIN
+            margin = MARGIN[self.scoring.unit]
         profiles = self.profiles()
         if not profiles:
             raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
@@ -270,12 +247,13 @@ class Verifier:
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
         centroids = np.stack([profile.centroid for profile in profiles])
-        scores = self.compare(centroids, np.repeat(embedding[None], len(centroids), axis=0))
+        probes = np.repeat(embedding[None], len(centroids), axis=0)
+        scores, plain = self.compare(centroids, probes), cosines(centroids, probes)
         order = np.argsort(-scores, kind="stable")
         ranking = tuple((profiles[i].name, float(scores[i])) for i in order)
         best, score = ranking[0]
         reason = ""
-        if score < point.threshold:
+        if not point.accepts(score):
             reason = f"the best score, {score:.3f}, is under the threshold {point.threshold:.3f}"
         elif len(ranking) > 1 and score - ranking[1][1] < margin:
             reason = (
@@ -285,6 +263,8 @@ class Verifier:
         return Identification(
             speaker=None if reason else best,
             ranking=ranking,
+            cosines=tuple(float(plain[i]) for i in order),
+            unit=self.scoring.unit,
             operating_point=point.name,
             threshold=point.threshold,
             margin=margin,
@@ -299,13 +279,14 @@ class Verifier:
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
         if len(profile.embeddings) < 2:
             return
-        cohesion = float(self.compare(profile.embeddings, profile.others).min())
-        if cohesion < (eer := self.calibration.point("eer").threshold):
+        score = float(self.compare(profile.embeddings, profile.others).min())
+        eer = self.calibration.point("eer")
+        if not eer.accepts(score):
             yield Warning(
                 "disagreement",
-                f"the recordings disagree: one scores {cohesion:.3f} against the others, under the "
-                f"{eer:.3f} at which two clips count as one speaker. Check that all are of "
-                f"{profile.name}.",
+                f"the recordings disagree: one scores {score:.3f} against the others, under the "
+                f"{eer.threshold:.3f} at which two clips count as one speaker. Check that all are "
+                f"of {profile.name}.",
             )
 
 

@@ -82,6 +82,37 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def normalised_model(
+    tiny_model: Path, speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same network with a cohort of made-up strangers, and thresholds for scores above them."""
+    import shutil
+
+    from speakerguard import calibration, checkpoint, engines
+    from speakerguard.cohort import COHORT_FILE, Cohort
+    from speakerguard.speech import load_speech
+    from speakerguard.trials import ScoreTable
+
+    folder = tmp_path_factory.mktemp("normalised") / "guard"
+    shutil.copytree(tiny_model, folder)
+    random = np.random.default_rng(0)
+    fingerprint = checkpoint.fingerprint(folder / checkpoint.MODEL_FILE)
+    clips = [load_speech(clips[0]).samples for clips in speech.values()]
+    usual = np.mean(engines.load(folder).embed(clips), axis=0)
+    rows = usual + 0.8 * random.standard_normal((150, len(usual))) / len(usual) ** 0.5
+    strangers = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    Cohort(strangers, fingerprint).save(folder / COHORT_FILE)
+    scores = np.concatenate([random.normal(12, 2, 200), random.normal(6, 2, 800)])
+    names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
+    labels = np.array(["target"] * 200 + ["nontarget"] * 800)
+    made_up = calibration.calibrate(
+        ScoreTable(labels, scores, names, names), fingerprint, "made up"
+    )
+    made_up.save(folder / checkpoint.NORMALISED_FILE)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def campplus() -> "CamPlusPlus":
     """The teacher, where its weights lie in the cache already; tests never download them."""
     from speakerguard.peers import CAMPPLUS, CamPlusPlus

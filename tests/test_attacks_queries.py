@@ -18,6 +18,7 @@ class Scale:
     threshold: float
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     queries: int = 0
+    per_cosine: float = 1.0
 
     def score(self, waveform: Waveform) -> float:
         self.queries += 1
@@ -68,6 +69,32 @@ def test_it_stops_once_accepted(voices: tuple[Waveform, Waveform]) -> None:
     guard = Scale(target / np.linalg.norm(target), -1.0)
     np.testing.assert_array_equal(Nes().run(source, target, guard), source)  # type: ignore[arg-type]
     assert guard.queries == 1
+
+
+def test_it_goes_on_until_there_is_as_much_to_spare_as_a_cosine(
+    voices: tuple[Waveform, Waveform],
+) -> None:
+    source, target = voices
+    start = Scale(target / np.linalg.norm(target), 0.0).score(source)
+    for per_cosine, asked in ((1.0, 1), (10.0, 22)):  # over the threshold by 0.05 of a score
+        guard = Scale(target / np.linalg.norm(target), start - 0.05, per_cosine=per_cosine)
+        Nes(queries=22, samples=20, spare=0.02, epsilon=1e-6).run(source, target, guard)  # type: ignore[arg-type]
+        assert guard.queries == asked
+
+
+def test_a_refusal_is_no_score_to_climb_from(voices: tuple[Waveform, Waveform]) -> None:
+    source, target = voices
+
+    class Deaf(Scale):
+        def score(self, waveform: Waveform) -> float:
+            if self.queries:
+                self.queries += 1
+                raise NoSpeechError("silence")
+            return super().score(waveform)
+
+    guard = Deaf(target / np.linalg.norm(target), 2.0)
+    audio = Nes(queries=100, samples=10).run(source, target, guard)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(audio, source)
 
 
 def test_decisions_keep_it_accepted_and_bring_it_nearer(

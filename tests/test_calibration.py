@@ -162,15 +162,16 @@ def test_a_file_comes_back_as_it_was(saved: tuple[Path, CalibrationFile]) -> Non
 def test_a_score_at_the_threshold_is_accepted(saved: tuple[Path, CalibrationFile]) -> None:
     _, file = saved
     for name, point in file.points.items():
-        assert file.decide(point.threshold, name)
-        assert not file.decide(np.nextafter(point.threshold, -np.inf), name)
+        assert file.point(name) == point
+        assert point.accepts(point.threshold)
+        assert not point.accepts(float(np.nextafter(point.threshold, -np.inf)))
     assert file.point() == file.points["fa-1%"]
-    assert file.decide(0.7)
-    assert not file.decide(0.2)
+    assert file.point().accepts(0.7)
+    assert not file.point().accepts(0.2)
     with pytest.raises(UsageError, match=r"'fa-5%'.*fa-1%, fa-0.1%, eer"):
-        file.decide(0.5, "fa-5%")
+        file.point("fa-5%")
     with pytest.raises(UsageError, match="nan"):
-        file.decide(float("nan"))
+        file.point().accepts(float("nan"))
 
 
 def _unknown_point_key(data: dict[str, Any]) -> None:

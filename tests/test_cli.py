@@ -129,8 +129,8 @@ def test_verify_answers_a_program(run: Any, speech: Clips, tiny_model: Path) -> 
     answer = json.loads(same.out)
     assert (same.code, answer["decision"]) == (0, "accept")
     assert set(answer) == {
-        *("decision", "speaker", "score", "cosine", "llr", "operating_point", "threshold"),
-        *("net_seconds", "warnings"),
+        *("decision", "speaker", "score", "unit", "cosine", "llr", "operating_point"),
+        *("threshold", "net_seconds", "warnings"),
     }
     assert answer["operating_point"] == "fa-1%"
     assert all({"code", "message"} == set(warning) for warning in answer["warnings"])
@@ -305,20 +305,36 @@ def test_calibrate_keeps_thresholds_beside_the_model(
     kept = json.loads((folder / "calibration.json").read_text())
     for name in ("fa-1%", "fa-0.1%", "eer"):
         assert f"{kept['points'][name]['threshold']:+.4f}" in ran.out
-    given = ("--model", folder, "--score-norm")
-    without = run("evaluate", "--trials", "list", "--root", corpus, *given)
+    given = ("--model", folder)
+    without = run("evaluate", "--trials", "list", "--root", corpus, *given, "--score-norm")
     assert (without.code, "speakerguard cohort" in without.error) == (2, True)
-    assert run("cohort", "--speech", corpus, "--model", folder).code == 0
+    made = run("cohort", "--speech", corpus, "--model", folder)
+    assert (made.code, "speakerguard calibrate" in made.out) == (0, True)
+    assert run("evaluate", "--trials", "list", "--root", corpus, *given).code == 2
     assert run("calibrate", "--trials", "list", "--root", corpus, *given).code == 0
     normalised = json.loads((folder / "calibration-asnorm.json").read_text())
     assert normalised["points"]["eer"] != kept["points"]["eer"]
     assert json.loads((folder / "calibration.json").read_text()) == kept
     shown = run("evaluate", "--trials", "list", "--root", corpus, *given, "--bootstrap", 0)
     assert "| pooled |" in shown.out
+    again = run("calibrate", "--trials", "list", "--root", corpus, *given, "--no-score-norm")
+    assert again.code == 0
+    assert json.loads((folder / "calibration.json").read_text())["points"] == kept["points"]
+    assert json.loads((folder / "calibration-asnorm.json").read_text()) == normalised
     clip = next(iter(corpus.rglob("*.opus")))
     run("enroll", "alice", clip, "--model", folder)
     said = run("verify", "alice", clip, *given)
-    assert (said.code, "normalised" in said.out) == (0, True), said.error
+    assert said.code == 0, said.error
+    assert "standard deviations above strangers; threshold" in said.out
+    assert "cosine    +1.000" in said.out
+    plain = run("verify", "alice", clip, *given, "--no-score-norm")
+    assert "score     +1.000  cosine; threshold" in plain.out
+    named = run("identify", clip, *given)
+    assert "cosine +1.000  alice" in named.out
+    assert "scores are standard deviations above strangers" in named.out
+    answer = json.loads(run("verify", "alice", clip, *given, "--json").out)
+    assert answer["unit"] == "standard deviations above strangers"
+    assert answer["threshold"] == normalised["points"]["fa-1%"]["threshold"]
 
 
 def test_doctor(run: Any) -> None:

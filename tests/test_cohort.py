@@ -9,6 +9,7 @@ import pytest
 from speakerguard import checkpoint, cohort
 from speakerguard.cohort import Cohort
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.scoring import COSINE, DEVIATIONS
 from speakerguard.verifier import Verifier
 
 
@@ -75,24 +76,47 @@ def test_verifier_decides_on_normalised_scores(
 ) -> None:
     folder = tmp_path / "guard"
     shutil.copytree(tiny_model, folder)
+    store = str(tmp_path / "profiles.db")
     with pytest.raises(CheckpointError, match="has no cohort"):
-        Verifier(folder, score_norm=True)
-    plain = Verifier(folder, str(tmp_path / "profiles.db"))
-    strangers = Cohort(unit(0, 50, 192), plain.fingerprint)
-    strangers.save(folder / cohort.COHORT_FILE)
-    guard = Verifier(folder, str(tmp_path / "profiles.db"), score_norm=True)
-    with pytest.raises(CheckpointError, match="calibrate --trials TRIALS --root DIR --score-norm"):
-        _ = guard.calibration
-    shutil.copy(folder / checkpoint.CALIBRATION_FILE, folder / checkpoint.NORMALISED_FILE)
+        _ = Verifier(folder, score_norm=True).calibration
+    before = Verifier(folder, store)
     own, probe = speech[sorted(speech)[0]][:2]
-    plain.enroll("alice", [own])
-    answer, before = guard.verify("alice", probe), plain.verify("alice", probe)
+    before.enroll("alice", [own])
+    assert before.verify("alice", probe).unit == COSINE
+    strangers = Cohort(unit(0, 50, 192), before.fingerprint)
+    strangers.save(folder / cohort.COHORT_FILE)
+    with pytest.raises(CheckpointError, match=r"above strangers .*calibrate --trials TRIALS"):
+        _ = Verifier(folder).calibration
+    shutil.copy(folder / checkpoint.CALIBRATION_FILE, folder / checkpoint.NORMALISED_FILE)
+    guard, plain = Verifier(folder, store), Verifier(folder, store, score_norm=False)
+    answer, cosine = guard.verify("alice", probe), plain.verify("alice", probe)
     (profile,), (embedding,) = guard.profiles("alice"), guard.embed([probe])
-    expected = guard.cohort.normalise(profile.centroid[None], embedding[None])[0]  # type: ignore[union-attr]
+    strangers = Cohort.load(folder / cohort.COHORT_FILE, guard.fingerprint)
+    expected = strangers.normalise(profile.centroid[None], embedding[None])[0]
+    assert (answer.unit, cosine.unit) == (DEVIATIONS, COSINE)
     assert answer.score == pytest.approx(expected)
-    assert answer.cosine == pytest.approx(before.score)
+    assert answer.cosine == cosine.score == cosine.cosine
+    assert cosine == before.verify("alice", probe)
     assert answer.accepted == (answer.score >= answer.threshold)
-    assert guard.identify(probe).ranking[0][1] == pytest.approx(expected)
+    found = guard.identify(probe)
+    assert found.ranking[0][1] == pytest.approx(expected)
+    assert found.cosines[0] == pytest.approx(answer.cosine)
+    assert (found.unit, found.margin) == (DEVIATIONS, 0.5)
+    assert plain.identify(probe).margin == 0.05
+
+
+def test_strangers_of_other_weights_are_refused_where_scores_are_made(
+    normalised_model: Path, speech: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(normalised_model, folder)
+    Cohort(unit(0, 50, 192), "of-others").save(folder / cohort.COHORT_FILE)
+    guard = Verifier(folder, str(tmp_path / "profiles.db"))
+    (clip, *_) = next(iter(speech.values()))
+    guard.enroll("alice", [clip])  # needs no score
+    with pytest.raises(CheckpointError, match=r"belongs to weights of-others.*--no-score-norm"):
+        guard.verify("alice", clip)
+    assert Verifier(folder, guard.store, score_norm=False).verify("alice", clip).unit == COSINE
 
 
 def test_saved_and_loaded_for_the_same_model_alone(tmp_path: Path) -> None:
@@ -104,7 +128,7 @@ def test_saved_and_loaded_for_the_same_model_alone(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="belongs to weights model-a, these are model-b"):
         Cohort.load(path, "model-b")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match="not a whole cohort file"):
+    with pytest.raises(CheckpointError, match=r"not a whole .*speakerguard cohort"):
         Cohort.load(path, "model-a")
     with pytest.raises(CheckpointError, match="has no cohort"):
         Cohort.load(tmp_path / "none", "model-a")

@@ -8,7 +8,7 @@ from advgan.report.bench import Row
 from advgan.report.plan import Pair, Plan, Suite
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import AttackSummary, Cell, DefenceSummary, Rate
-from advgan.report.tally import FLAGGED, REFUSED, Tally, exact_interval
+from advgan.report.tally import Tally, exact_interval
 from speakerguard.spoof_metrics import min_t_dcf
 
 SPEAKERS = 6
@@ -47,7 +47,8 @@ def test_a_limit_is_set_by_all_but_the_speaker_it_judges(plan: Plan) -> None:
     assert limits["c/5"] == pytest.approx(0.4)  # the others' highest
     assert limits["c/0"] == pytest.approx(0.5)
     assert not made.accepted(genuine[5], DETECTOR)
-    assert made.score(genuine[5], DETECTOR) == FLAGGED
+    assert made.score(genuine[5], DETECTOR) is None
+    assert made.score(genuine[5]) == 0.9
     assert all(made.accepted(genuine[pair], DETECTOR) for pair in range(5))
     assert all(made.accepted(genuine[pair]) for pair in range(6))
 
@@ -55,9 +56,20 @@ def test_a_limit_is_set_by_all_but_the_speaker_it_judges(plan: Plan) -> None:
 def test_a_refusal_is_a_rejection_and_no_score(plan: Plan) -> None:
     rows = [row(0, 2, None), row(1, 2, 0.9)]
     made = tally(plan, rows)
-    assert made.score(rows[0], "none") == REFUSED
+    assert made.score(rows[0]) is None
     rate = made.rate(rows, made.accepted)
     assert (rate.count, rate.cases, rate.value) == (1, 2, 0.5)
+
+
+def test_no_score_is_too_low_to_rank_above_a_rejection(plan: Plan) -> None:
+    """Normalised scores go far below any number that once stood for "rejected"."""
+    rows = [row(0, 2, -40.0), row(1, 2, None), row(2, 2, -2.5), row(3, 2, 0.0)]
+    made = tally(plan, rows)
+    ranked = made.scores(rows, "none")
+    assert ranked[1] < ranked[0] == -40.0
+    assert ranked.tolist()[2:] == [-2.5, 0.0]
+    lenient = Tally(plan, rows, -50.0)
+    assert [lenient.accepted(row) for row in rows] == [True, False, True, True]
 
 
 def test_intervals_hold_the_rate_and_never_vanish(plan: Plan) -> None:

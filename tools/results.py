@@ -2,10 +2,10 @@
 
     python tools/results.py [--systems guard guard+asnorm campplus resemblyzer]
 
-A system is a model, or a model with its scores normalised. Each one's figures go to
-``results.json`` or ``results-asnorm.json`` in the model's folder below ``checkpoints/``, with
-pictures for the guard. Figures of the same weights on the same list are kept, unless ``--again``.
-What stands
+A system is a model by plain cosines, or with its scores set against its cohort, as it decides by
+default. Each one's figures go to ``results.json`` or ``results-asnorm.json`` in the model's folder
+below ``checkpoints/``, with pictures of the scores that the guard decides by. Figures of the same
+weights on the same list are kept, unless ``--again``. What stands
 between ``<!-- results -->`` and ``<!-- /results -->`` in README.md (all systems) and in a model's
 card (its own) is replaced; nothing in there is written by hand.
 """
@@ -87,7 +87,8 @@ def measure(system: str, root: Path, again: bool) -> Results:
         "held_out": {n: asdict(held_out(tables["full"], t)) for n, t in tables.items()},
     }
     replace_file(path, json.dumps(results, indent=2) + "\n")
-    if (path.parent / checkpoint.MODEL_FILE).exists() and not normalised:
+    decides = Verifier(system.removesuffix(NORMALISED)).scoring.unit == verifier.scoring.unit
+    if (path.parent / checkpoint.MODEL_FILE).exists() and decides:
         _draw(verifier, tables)
     return results
 
@@ -96,7 +97,7 @@ def _calibrated(
     verifier: Verifier, full: ScoreTable, trials: list[Trial]
 ) -> calibration.CalibrationFile:
     """A model's thresholds; those of a peer are learned here, as `speakerguard calibrate` does."""
-    path = verifier.calibration_path
+    path = verifier.scoring.calibration_path
     if not path.exists():
         weights = calibration.source_weights(full)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,8 @@ def _draw(verifier: Verifier, tables: dict[str, ScoreTable]) -> None:
     plot_det({n: det_curve(t.targets, t.nontargets) for n, t in tables.items()}, folder / "det.png")
     marks = {point.name: point.threshold for point in verifier.calibration.points.values()}
     full = tables["full"]
-    plot_scores(full.targets, full.nontargets, folder / "scores.png", marks)
+    unit = verifier.scoring.unit
+    plot_scores(full.targets, full.nontargets, folder / "scores.png", marks, unit)
 
 
 def table(found: dict[str, Results]) -> str:
@@ -157,13 +159,13 @@ def unseen(found: dict[str, Results]) -> str:
 
 def card(found: dict[str, Results]) -> str:
     """What a model's card says of its figures."""
-    results = next(iter(found.values()))
+    system, results = list(found.items())[-1]
     pooled = results["conditions"]["full"][-1]
     return "\n\n".join(
         [
             table(found),
             unseen(found),
-            f"Pooled, full length: minDCF(0.01) {pooled['min_dcf_01']:.3f}, minDCF(0.05) "
+            f"{system}, pooled, full length: minDCF(0.01) {pooled['min_dcf_01']:.3f}, minDCF(0.05) "
             f"{pooled['min_dcf_05']:.3f}. Weights `{results['fingerprint']}`.",
         ]
     )

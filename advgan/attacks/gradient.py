@@ -52,15 +52,15 @@ class GradientAttack(Attack):
         return Budget(epsilon=self.epsilon, snr=self.snr)
 
     def gradient(self, audio: Tensor, guard: Guard) -> tuple[Tensor, Tensor]:
-        """Cosine (B,) and its gradient (B, n) at ``audio`` (B, n)."""
+        """Score (B,) and its gradient (B, n) at ``audio`` (B, n)."""
         audio = audio.detach().requires_grad_()
         heard = audio
         if self.transforms:
             drawn = [random_transform(guard.rng) for _ in range(self.transforms)]
             heard = torch.cat([transform(audio) for transform in drawn])
-        cosines = guard.similarity(heard)
-        (slope,) = torch.autograd.grad(cosines.sum(), audio)
-        return cosines.detach().view(-1, len(audio)).mean(dim=0), slope
+        scores = guard.similarity(heard)
+        (slope,) = torch.autograd.grad(scores.sum(), audio)
+        return scores.detach().view(-1, len(audio)).mean(dim=0), slope
 
     def step(self, slope: Tensor, source: Tensor, size: float) -> Tensor:
         """The change (B, n) within ``size`` of the bound that raises the score most."""
@@ -122,11 +122,12 @@ class Pgd(GradientAttack):
 
 
 class MarginAttack(GradientAttack):
-    """As little change as takes the score over the threshold by ``margin``.
+    """As little change as takes the score over the threshold by ``margin``, a cosine.
 
     Minimises power of the change plus a hinge on the missing score, by Adam, and keeps the
     smallest change that sufficed: Carlini and Wagner 2017 (arXiv 1608.04644) with the verifier's
-    threshold in place of a class. The weight of the hinge grows until it suffices.
+    threshold in place of a class. The weight of the hinge, which is in cosines, grows until it
+    suffices.
     """
 
     name: ClassVar[str] = "margin"
@@ -144,14 +145,14 @@ class MarginAttack(GradientAttack):
         kept, least, weight = change, np.inf, 1.0
         for count in range(1, self.steps + 1):
             score, slope = self.gradient(clean + change, guard)
-            missing = guard.threshold + self.margin - float(score)
+            missing = (guard.threshold - float(score)) / guard.per_cosine + self.margin
             size = float(change.square().mean() / power)
             if missing <= 0 and size < least:
                 kept, least = change, size
             weight *= 1.0 if missing <= 0 else 1.1
             descent = 2 * change / (power * len(source))
             if missing > 0:
-                descent = descent - weight * slope
+                descent = descent - weight * slope / guard.per_cosine
             first = 0.9 * first + 0.1 * descent
             second = 0.999 * second + 0.001 * descent.square()
             move = first / (1 - 0.9**count) / ((second / (1 - 0.999**count)).sqrt() + 1e-12)

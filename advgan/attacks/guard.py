@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from advgan.attacks.contract import NotRunError
+from advgan.scores import Scores
 from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import AudioError
@@ -22,7 +23,8 @@ from speakerguard.speech import load_speech
 
 if TYPE_CHECKING:
     from advgan.report.defences import Defence
-    from speakerguard.engines import Embedder, Embedding
+    from speakerguard.engines import Embedding
+    from speakerguard.verifier import Verifier
 
 Pcm = npt.NDArray[np.int16]
 
@@ -38,13 +40,21 @@ def from_pcm(pcm: Pcm) -> Waveform:
 
 
 class Model:
-    """A verifier's model: embeddings of audio as it is used, and its network for gradients.
+    """A verifier as attacks use it: its scores of audio, and its network for gradients.
 
     Audio is heard as a verifier hears a 16-bit file: rounded, its speech found, then embedded.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
-        self.embedder = embedder
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier, self.embedder = verifier, verifier.embedder
+
+    def score(self, profile: Embedding, waveform: Waveform) -> float:
+        """The verifier's score of ``waveform`` against a profile (dimension,).
+
+        Raises:
+            AudioError: as :meth:`embed`.
+        """
+        return self.verifier.scoring.score(profile, self.embed(waveform))
 
     def embed(self, waveform: Waveform) -> Embedding:
         """L2-normalised embedding, float32 (dimension,), of the speech in ``waveform``.
@@ -74,13 +84,21 @@ class Model:
             raise NotRunError(f"{self.embedder.name} has no torch network to take gradients of.")
         return network.eval().requires_grad_(False)
 
+    @cached_property
+    def scores(self) -> Scores:
+        """The verifier's score in torch: unit embeddings (B, D) of both sides to (B,)."""
+        return Scores(self.verifier.scoring)
+
 
 @dataclass(eq=False)
 class Guard:
     """One claim before a verifier: "I am the one whose profile this is".
 
+    Scores are the verifier's own: cosines, or standard deviations above strangers where it has a
+    cohort. Attacks state their margins in cosines and turn them into scores by ``per_cosine``.
+
     Attributes:
-        model: the verifier's model.
+        model: the verifier.
         profile: the claimed speaker's, float32 (dimension,), of length 1.
         threshold: scores from here on are accepted.
         rng: the only source of randomness an attack may use.
@@ -104,7 +122,7 @@ class Guard:
     queries: int = 0
 
     def score(self, waveform: Waveform) -> float:
-        """Cosine that the verifier, behind its defence, gives: one query.
+        """Score that the verifier, behind its defence, gives: one query.
 
         Raises:
             AudioError: it refuses the audio.
@@ -121,22 +139,32 @@ class Guard:
             return False
         return score >= self.threshold and not flagged
 
+    @cached_property
+    def per_cosine(self) -> float:
+        """By how much scores rise, about, when the cosine with the profile does by 1."""
+        return self.model.scores.per_cosine(torch.from_numpy(self.profile))
+
     def similarity(self, waveforms: Tensor) -> Tensor:
-        """Cosine to the profile, differentiable: (B, n) to (B,).
+        """Score against the profile, differentiable: (B, n) to (B,).
 
         A defence is passed straight through: what it gives goes forward, and the gradient goes
         back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). Detection of
         speech is left out, so ``waveforms`` should be speech throughout.
         """
-        network, profile = self.model.network, torch.from_numpy(self.profile)
         if self.defence is None:
-            return network(waveforms) @ profile
-        cosines = []
+            return self._scores(waveforms)
+        scores = []
         for waveform in waveforms:
             seen = self.defence.views(waveform.detach().numpy(), self.rng)
             views = torch.stack([straight_through(waveform, view) for view in seen])
-            cosines.append((network(views) @ profile).mean())
-        return torch.stack(cosines)
+            scores.append(self._scores(views).mean())
+        return torch.stack(scores)
+
+    def _scores(self, waveforms: Tensor) -> Tensor:
+        scores: Tensor = self.model.scores(
+            torch.from_numpy(self.profile)[None], self.model.network(waveforms)
+        )
+        return scores
 
     def training_speech(self, count: int) -> Sequence[Waveform]:
         """Speech of ``count`` strangers to train on.
@@ -161,10 +189,10 @@ class Guard:
 
     def _answer(self, waveform: Waveform) -> tuple[float, bool]:
         if self.defence is None:
-            return float(self.model.embed(waveform) @ self.profile), False
+            return self.model.score(self.profile, waveform), False
         heard = from_pcm(to_pcm(waveform))
         views = self.defence.views(heard, self.rng)
-        scores = [float(self.model.embed(view) @ self.profile) for view in views]
+        scores = [self.model.score(self.profile, view) for view in views]
         suspicion = self.defence.suspicion(heard, scores)
         flagged = suspicion is not None and self.limit is not None and suspicion > self.limit
         return self.defence.fuse(scores), flagged

@@ -26,7 +26,7 @@ class Nes(Attack):
         epsilon: largest change of a sample.
         samples: questions for one estimate, in pairs.
         sigma: deviation of the noise that is asked about.
-        spare: cosine over the threshold at which it stops.
+        spare: how far over the threshold it stops, as a cosine.
         period: samples after which the noise repeats; a few hundred queries find a direction among
             a hundred unknowns, not among tens of thousands. 0 for noise that never repeats.
     """
@@ -53,7 +53,7 @@ class Nes(Attack):
         audio, slope = source, np.zeros(len(source), np.float32)
         best, highest = source, guard.score(source)
         rate = self.epsilon / 4
-        while highest < guard.threshold + self.spare:
+        while highest < guard.threshold + self.spare * guard.per_cosine:
             if guard.queries + 2 * (self.samples // 2) + 1 > last:
                 break
             slope = 0.9 * slope + 0.1 * self._slope(audio, guard)
@@ -63,7 +63,7 @@ class Nes(Attack):
                 np.minimum(source + np.float32(self.epsilon), 1),
             )
             score = _score(audio, guard)
-            if score > highest:
+            if score is not None and score > highest:
                 best, highest = audio, score
             else:
                 rate = max(rate * 0.8, self.epsilon / 40)
@@ -76,7 +76,8 @@ class Nes(Attack):
             noise = np.resize(unknowns, len(audio))
             up = _score(audio + np.float32(self.sigma) * noise, guard)
             down = _score(audio - np.float32(self.sigma) * noise, guard)
-            slope += np.float32(up - down) * noise
+            if up is not None and down is not None:
+                slope += np.float32(up - down) * noise
         return slope / np.float32(max(np.abs(slope).max(), 1e-12))
 
 
@@ -150,12 +151,12 @@ class DecisionOnly(Attack):
         return direction / np.float32(max(_norm(direction), 1e-12))
 
 
-def _score(audio: Waveform, guard: Guard) -> float:
-    """The guard's score, or the lowest there is where it refuses to judge."""
+def _score(audio: Waveform, guard: Guard) -> float | None:
+    """The guard's score, None where it refuses to judge."""
     try:
         return guard.score(audio)
     except AudioError:
-        return -1.0
+        return None
 
 
 def _norm(values: Waveform) -> float:

@@ -26,7 +26,7 @@ from advgan.report.schema import (
     Problem,
     Rate,
 )
-from advgan.report.tally import Tally
+from advgan.report.tally import Tally, reaches
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.metrics import det_curve
 from speakerguard.trials import source_of, speaker_of
@@ -63,13 +63,13 @@ def attack_summaries(
                 reason=next((row.message for row in rows if row.outcome in _UNDONE), ""),
                 cells={title: cell for title, cell in cells.items() if cell},
                 points={
-                    name: tally.rate(met, lambda row, at=at: _alone(row) >= at)  # type: ignore[misc]
+                    name: tally.rate(met, lambda row, at=at: reaches(row.scores.get("none"), at))  # type: ignore[misc]
                     for name, at in points.items()
                     if met
                 },
                 quality=_medians(met), queries=_median(row.queries for row in met),
                 peers={
-                    name: tally.rate(met, lambda row, n=name, at=at: _peer(row, n) >= at)  # type: ignore[misc]
+                    name: tally.rate(met, lambda row, n=name, at=at: reaches(row.peers.get(n), at))  # type: ignore[misc]
                     for name, at in peers.items()
                     if met
                 },
@@ -280,16 +280,6 @@ def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Pro
 def is_attack(summary: AttackSummary) -> bool:
     """Whether it is no control."""
     return summary.family != "control"
-
-
-def _alone(row: Row) -> float:
-    score = row.scores.get("none")
-    return -3.0 if score is None else score
-
-
-def _peer(row: Row, name: str) -> float:
-    score = row.peers.get(name)
-    return -3.0 if score is None else score
 
 
 def _first_line(thing: Attack | object) -> str:

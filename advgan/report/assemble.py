@@ -106,6 +106,7 @@ def assemble(run: Run) -> Report:
                 f"trials of {origin.speakers} speakers, {origin.created}; no attack was seen"
             ),
             points={p.name: p.threshold for p in calibration.points.values()},
+            unit=bench.verifier.scoring.unit,
             knowledge=_knowledge(attacks),
             epsilon=sorted({a.budget["epsilon"] for a in attacks if "epsilon" in a.budget}),
             queries=sorted({int(a.budget["queries"]) for a in attacks if "queries" in a.budget}),
@@ -210,11 +211,12 @@ def _overlap(plan: Plan, trials: str) -> str:
 def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]:
     """The attacks that got furthest over the threshold, of each kind and pair in turn."""
     entries = tally.plan.suite.entries
-    ranked = sorted(
-        (row for row in tally.rows if entries[row.attack].built.family != "control"
-         and row.scores.get("none") is not None),
-        key=lambda row: (-tally.score(row, "none"), row.pair, row.attack),
-    )  # fmt: skip
+    scored = {
+        (row.pair, row.attack): score
+        for row in tally.rows
+        if entries[row.attack].built.family != "control" and (score := tally.score(row)) is not None
+    }
+    ranked = [Row(*key) for key in sorted(scored, key=lambda key: (-scored[key], *key))]
     worst = []
     for row in _varied(ranked, tally.plan.suite.worst):
         again = Row(row.pair, row.attack)
@@ -224,13 +226,13 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
         if media:
             clips = dict(zip(("source", "target"), bench.clips(row.pair), strict=True))
             clips["attack"] = audio
-        score = tally.score(row, "none")
+        score = scored[row.pair, row.attack]
         worst.append(
             Worst(
                 case=row.case,
                 score=round(score, 6),
                 margin=round(score - tally.threshold, 6),
-                replayed=round(float(bench.model.embed(audio) @ profile), 6),
+                replayed=round(bench.model.score(profile, audio), 6),
                 command=f"{command} --case {row.case}",
                 audio={name: flac(clip) for name, clip in clips.items()},
                 pictures={name: spectrogram(clip) for name, clip in clips.items()},

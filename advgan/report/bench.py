@@ -23,6 +23,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.data import find_utterances
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError
+from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
 
@@ -38,10 +39,10 @@ class Row:
         outcome: ``judged``; ``refused`` by the guard, which has no score for it; ``not-run`` for
             want of weights; ``failed`` by a defect; ``bad-file`` where a recording is unusable.
         message: why, where it was not judged.
-        scores: cosine behind each defence, by title; None where the guard refused. ``none`` is
-            the verifier alone.
+        scores: the verifier's score behind each defence, by title; None where it refused.
+            ``none`` is the verifier alone.
         suspicion: of the defences that detect.
-        peers: cosine to the same target in other models.
+        peers: scores of other models against the same target.
         quality: ``snr``, ``lsd`` and ``stoi`` against the source, where they mean something;
             ``seconds`` of audio.
         queries: questions the attack asked; crc: of the audio, as 16 bits.
@@ -80,7 +81,7 @@ class Bench:
         self.plan = plan
         self.verifier = Verifier(plan.model)
         self.threshold = self.verifier.calibration.point(plan.point).threshold
-        self.model = Model(self.verifier.embedder)
+        self.model = Model(self.verifier)
         self.memory: dict[object, Waveform] = {}
         self.defences: dict[str, Defence] = {d.title: d for d in plan.suite.built_defences}
         self._speech = lru_cache(maxsize=64)(self._load)
@@ -90,7 +91,7 @@ class Bench:
     def peers(self) -> dict[str, Model]:
         """Models that judge without being attacked."""
         names = [name for name in self.plan.suite.peers if name != self.plan.model]
-        return {name: Model(engines.load(name)) for name in names if peer_present(name)}
+        return {name: Model(Verifier(name)) for name in names if peer_present(name)}
 
     def check(self, pair: int) -> Row:
         """Whether a pair's recordings can be used, and what is known of its voices."""
@@ -166,7 +167,7 @@ class Bench:
         """Score ``audio`` alone, behind the defences, and by the peers."""
         entry = self.plan.suite.entries[row.attack]
         profile = self._profile(self.plan.pairs[row.pair].enrol, self.model)
-        heard = _remembering(lambda view: float(self.model.embed(view) @ profile))
+        heard = _remembering(lambda view: self.model.score(profile, view))
         row.scores["none"] = heard(audio)
         for title, defence in self.defences.items():
             if entry.against not in ("none", title):
@@ -186,7 +187,7 @@ class Bench:
         for name, peer in self.peers.items():
             try:
                 enrolled = self._profile(self.plan.pairs[row.pair].enrol, peer)
-                row.peers[name] = float(peer.embed(audio) @ enrolled)
+                row.peers[name] = peer.score(enrolled, audio)
             except AudioError:
                 row.peers[name] = None
 
@@ -204,8 +205,7 @@ class Bench:
 
     def _enrolled(self, names: Sequence[str], model: Model) -> Embedding:
         speech = [load_speech(self.plan.root / name).samples for name in names]
-        mean = np.mean(model.embedder.embed(speech), axis=0)
-        return (mean / np.linalg.norm(mean)).astype(np.float32)
+        return centroid(np.stack(model.embedder.embed(speech)))
 
     def _crowd(self, count: int) -> list[Waveform]:
         """Speech of strangers from the training folder, the same for every case."""

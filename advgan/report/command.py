@@ -77,9 +77,10 @@ def report(
     from speakerguard.verifier import Verifier
 
     verifier = Verifier(model)
-    verifier.calibration.point(point)
+    verifier.calibration.point(point)  # or an error, before any work
     engine = type(verifier.embedder).__name__
-    digest = plan.digest(f"{verifier.fingerprint} {engine}", assemble.code_hash())
+    decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
+    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", assemble.code_hash())
     if fresh:
         runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1
@@ -90,7 +91,8 @@ def report(
         assemble.Run(
             plan=plan, rows=rows, policy=limits,
             policy_name=policy.name if policy else "the project's own",
-            policy_sha256=_sha256(policy), command=command, started=begun,
+            policy_sha256=_sha256(policy or Path(__file__).with_name("policy.yaml")),
+            command=command, started=begun,
             seconds=time.monotonic() - started, workers=count, media=media, **about,
         )
     )  # fmt: skip
@@ -141,6 +143,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
 
     from advgan.attacks.guard import to_pcm
     from advgan.report.bench import Bench, Row
+    from advgan.report.tally import reaches
     from speakerguard.audio import SAMPLE_RATE
 
     try:
@@ -165,8 +168,9 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
         soundfile.write(folder / f"{name}.wav", to_pcm(clip), SAMPLE_RATE, subtype="PCM_16")
     score = row.scores["none"]
     print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
-    said = "ACCEPT" if score is not None and score >= bench.threshold else "REJECT"
+    said = "ACCEPT" if reaches(score, bench.threshold) else "REJECT"
     print(f"  {said}  score {score:+.6f}; threshold {bench.threshold:+.6f}; crc {row.crc}")
+    print(f"  scores in {bench.verifier.scoring.unit}")
     for title, value in row.scores.items():
         if title != "none":
             shown = "refused" if value is None else f"{value:+.6f}"
@@ -242,10 +246,9 @@ def _summary(made: Report) -> str:
     return "\n".join([*lines, "", f"  {len(made.cases)} cases; not measured: {counted}"])
 
 
-def _sha256(policy: Path | None) -> str:
+def _sha256(path: Path) -> str:
     import hashlib
 
-    path = policy or Path(__file__).with_name("policy.yaml")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

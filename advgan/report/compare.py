@@ -35,6 +35,7 @@ def compare(earlier: Report, now: Report, name: str) -> Comparison:
         f"{what} differs: {before} then, {after} now"
         for what, before, after in (
             ("the model", earlier.threat.fingerprint, now.threat.fingerprint),
+            ("what scores are", earlier.threat.unit, now.threat.unit),
             ("the threshold", f"{earlier.threat.threshold:.4f}", f"{now.threat.threshold:.4f}"),
             ("the suite", earlier.provenance.suite_sha256[:12], now.provenance.suite_sha256[:12]),
             ("the data", earlier.provenance.data_sha256[:12], now.provenance.data_sha256[:12]),

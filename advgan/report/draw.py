@@ -27,8 +27,10 @@ AXIS_NAMES = {
 Point = tuple[float, float]
 
 
-def histogram(parts: Sequence[Histogram], edges: Sequence[float], marks: dict[str, float]) -> str:
-    """Outlines of the populations, each with area 1, and the thresholds."""
+def histogram(
+    parts: Sequence[Histogram], edges: Sequence[float], marks: dict[str, float], unit: str
+) -> str:
+    """Outlines of the populations, each with area 1, and the thresholds; scores are in ``unit``."""
     low, high = edges[0], edges[-1]
     peak = max((max(p.counts) / max(sum(p.counts), 1) for p in parts), default=1.0) or 1.0
     canvas = _Canvas("Scores of the populations with the threshold", low, high, 0.0, peak * 1.05)
@@ -41,7 +43,7 @@ def histogram(parts: Sequence[Histogram], edges: Sequence[float], marks: dict[st
     for name, at in marks.items():
         canvas.mark(at, f"{name} {at:.3f}")
     canvas.ticks_x(_round_ticks(low, high))
-    canvas.axis_names("score (cosine)", "share of the population")
+    canvas.axis_names(f"score ({unit})", "share of the population")
     names = [f"{p.population} ({sum(p.counts):,})" for p in parts]
     return canvas.done() + legend(names)
 
@@ -186,7 +188,7 @@ class _Canvas:
 
 
 def _round_ticks(low: float, high: float) -> dict[float, str]:
-    step = 0.1 if high - low < 1.2 else 0.2
+    step = next((s for s in (0.1, 0.2, 0.5, 1.0, 2.0) if high - low < 12 * s), 5.0)
     first = math.ceil(low / step)
     count = int((high - first * step) / step) + 1
     return {(first + i) * step: f"{(first + i) * step:.1f}" for i in range(count)}

@@ -95,6 +95,7 @@ def _threat(report: Report) -> str:
             "threshold": f"{threat.threshold:.4f} at {threat.point}, frozen before any attack",
             "where it comes from": threat.threshold_from,
             "all operating points": points,
+            "scores are": threat.unit,
             "attackers know": knows,
             "attackers have": f"{threat.seen}, at most {threat.target_seconds:g} s of it",
             "ε": ", ".join(f"{value:g}" for value in threat.epsilon) or "–",
@@ -199,7 +200,7 @@ def _scores(report: Report) -> str:
     marks = {report.threat.point: report.threat.threshold}
     return (
         f'<div class="pair"><div><h3>Populations</h3>'
-        f"{draw.histogram(report.histograms, report.edges, marks)}</div>"
+        f"{draw.histogram(report.histograms, report.edges, marks, report.threat.unit)}</div>"
         f"<div><h3>Detection error trade-off</h3>{draw.det(report.det)}</div></div>"
     )
 

@@ -215,6 +215,7 @@ class Threat(_Part):
     threshold: float
     threshold_from: str
     points: dict[str, float]
+    unit: str = Field(default="cosine", description="of all scores and thresholds")
     knowledge: dict[str, list[str]]
     epsilon: list[float]
     queries: list[int]

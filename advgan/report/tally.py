@@ -18,8 +18,6 @@ from speakerguard.metrics import FloatArray, eer
 from speakerguard.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
 from speakerguard.trials import speaker_of
 
-FLAGGED, REFUSED = -2.0, -3.0  # scores of what is rejected whatever the threshold
-
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -61,19 +59,16 @@ class Tally:
         own = self._name(row) == "genuine"
         return speaker_of(pair.target), speaker_of(pair.target if own else pair.source)
 
-    def score(self, row: Row, defence: str) -> float:
-        """A score to rank by: that of the defence, or below all where it rejects anyway."""
-        score = row.scores.get(defence)
-        if score is None:
-            return REFUSED
+    def score(self, row: Row, defence: str = "none") -> float | None:
+        """The score behind a defence; None where that flags the claim, or the guard refuses it."""
         limit = self.limits.get(defence, {}).get(self.speakers(row)[0])
         if limit is not None and defence in row.suspicion and row.suspicion[defence] > limit:
-            return FLAGGED
-        return score
+            return None
+        return row.scores.get(defence)
 
     def accepted(self, row: Row, defence: str = "none") -> bool:
         """Whether the claim got through."""
-        return self.score(row, defence) >= self.threshold
+        return reaches(self.score(row, defence), self.threshold)
 
     def of(self, attack: int) -> list[Row]:
         """The judged and refused rows of one attack."""
@@ -130,8 +125,9 @@ class Tally:
         return cell
 
     def scores(self, rows: Sequence[Row], defence: str) -> FloatArray:
-        """Scores to rank by, float64 (n,)."""
-        return np.array([self.score(row, defence) for row in rows], dtype=np.float64)
+        """Scores to rank by, float64 (n,): what is flagged or refused lies below all others."""
+        scores = (self.score(row, defence) for row in rows)
+        return np.array([self._lowest if s is None else s for s in scores], dtype=np.float64)
 
     def eer(self, defence: str) -> float | None:
         """Equal error rate of genuine against honest impostors."""
@@ -147,7 +143,7 @@ class Tally:
         if not all(kinds):
             return None
         passed = [
-            float(np.mean([(row.scores[defence] or REFUSED) >= self.threshold for row in rows]))
+            float(np.mean([reaches(row.scores[defence], self.threshold) for row in rows]))
             for rows in kinds
         ]
         doubts = [[-row.suspicion[defence] for row in rows] for rows in kinds]
@@ -177,6 +173,12 @@ class Tally:
         return float(low), float(high)
 
     @cached_property
+    def _lowest(self) -> float:
+        """Below every score of the run."""
+        known = (s for row in self.rows for s in row.scores.values() if s is not None)
+        return min(known, default=0.0) - 1.0
+
+    @cached_property
     def _by_attack(self) -> dict[int, list[Row]]:
         found: dict[int, list[Row]] = {}
         for row in self.rows:
@@ -188,6 +190,11 @@ class Tally:
 
     def _name(self, row: Row) -> str:
         return self.plan.suite.entries[row.attack].built.name
+
+
+def reaches(score: float | None, threshold: float) -> bool:
+    """Whether a score is accepted; None, the lack of one, never is."""
+    return score is not None and score >= threshold
 
 
 def exact_interval(share: float, count: int) -> tuple[float, float]:

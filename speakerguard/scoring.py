@@ -1,0 +1,92 @@
+"""The one place where embeddings become a score, and where the threshold for it comes from.
+
+    profile, probe → cosine → set against strangers, where the model has a cohort → score
+
+Verifying, identifying, calibrating, and whatever attacks a guard or trains against it ask here.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from speakerguard.checkpoint import CALIBRATION_FILE, NORMALISED_FILE
+from speakerguard.cohort import COHORT_FILE, Cohort, Matrix, cosines
+from speakerguard.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from speakerguard.calibration import CalibrationFile
+
+COSINE = "cosine"
+DEVIATIONS = "standard deviations above strangers"
+
+
+class Scoring:
+    """How one model's embeddings are compared, and from which score on they are one voice.
+
+    Args:
+        folder: where the model's cohort and thresholds lie.
+        model: fingerprint of the model.
+        normalise: set cosines against the cohort (AS-norm, :mod:`speakerguard.cohort`); None
+            does so where there is one, True insists, False never does.
+    """
+
+    def __init__(self, folder: Path, model: str, normalise: bool | None = None) -> None:
+        self.folder, self.model, self.normalise = folder, model, normalise
+
+    @cached_property
+    def cohort(self) -> Cohort | None:
+        """The strangers that cosines are set against; None where scores are plain cosines.
+
+        Raises:
+            CheckpointError: it is damaged, of other weights, or missing though insisted on.
+        """
+        path = self.folder / COHORT_FILE
+        if self.normalise or (self.normalise is None and path.exists()):
+            return Cohort.load(path, self.model)
+        return None
+
+    @property
+    def unit(self) -> str:
+        """What scores are: :data:`COSINE` or :data:`DEVIATIONS`."""
+        return DEVIATIONS if self.cohort else COSINE
+
+    def compare(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
+        """Scores (n,) of the trials between rows of ``enrol`` and ``test``, both (n, D)."""
+        return self.cohort.normalise(enrol, test) if self.cohort else cosines(enrol, test)
+
+    def score(self, profile: Matrix, probe: Matrix) -> float:
+        """Score of one trial between embeddings (D,)."""
+        return float(self.compare(profile[None], probe[None])[0])
+
+    @property
+    def calibration_path(self) -> Path:
+        """Where the thresholds lie; normalised scores have their own."""
+        return self.folder / (NORMALISED_FILE if self.cohort else CALIBRATION_FILE)
+
+    @cached_property
+    def calibration(self) -> CalibrationFile:
+        """Thresholds and likelihood ratios of these scores.
+
+        Raises:
+            CheckpointError: there are none, or they are of other weights.
+        """
+        from speakerguard.calibration import CalibrationFile
+
+        path = self.calibration_path
+        if not path.exists():
+            plain = " --no-score-norm" if self.normalise is False else ""
+            raise CheckpointError(
+                f"{self.folder.name} has no thresholds yet for scores in {self.unit} ({path}): run "
+                f"`speakerguard calibrate --trials TRIALS --root DIR{plain} --model` with its name."
+            )
+        found = CalibrationFile.load(path)
+        if found.model != self.model:
+            raise CheckpointError(
+                f"{path} belongs to weights {found.model}, these are {self.model}: calibrate again."
+            )
+        return found
