@@ -59,7 +59,10 @@ class AdversarialTask(Task):
                 self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
             ),
         }  # fmt: skip
-        report(f"against {config.guard} {self.guard.fingerprint}, above {self.guard.threshold:.3f}")
+        report(
+            f"against {config.guard} {self.guard.fingerprint}, from a score of "
+            f"{self.guard.threshold:.3f} ({self.guard.unit})"
+        )
 
     def save(self, about: Mapping[str, Any]) -> None:
         """See :meth:`Task.save`."""
@@ -76,6 +79,15 @@ class AdversarialTask(Task):
         """What the guard hears in waveforms (B, n): unit embeddings (B, D), with gradient."""
         with torch.autocast(device().type, torch.bfloat16, enabled=self.config.bfloat16):
             return self.guard.embed(waveform, rate).float()
+
+    def _judged(self, heard: Tensor, voices: Tensor) -> dict[str, Tensor]:
+        """The guard's mean score of embeddings (B, D) of what was made, and the share accepted."""
+        with torch.no_grad():
+            scores = self.guard.scores(voices, heard)
+        return {
+            "score": scores.mean(),
+            "passed": (scores >= self.guard.threshold).float().mean(),
+        }
 
     def _fake(self, real: Tensor, made: Tensor) -> Tensor:
         """Teach the discriminator mels (B, bands, T), then ask it how well ``made`` passes."""
@@ -148,14 +160,13 @@ class ConvertTask(AdversarialTask):
             words = network.encode(source).content
         kept = network.encode(converted).content
         sound = self.vocoder(converted)
-        scores = (self._embed(sound, STANDARD.sample_rate) * voices).sum(dim=1)
+        heard = self._embed(sound, STANDARD.sample_rate)
         l1 = nn.functional.l1_loss
         return {
-            "guard": weights.guard * self.guard(scores, weights.margin),
+            "guard": weights.guard * self.guard(heard, voices, weights.margin),
             "reconstruction": weights.reconstruction * l1(rebuilt, source),
             "content": weights.content * l1(kept, words),
-            "score": scores.mean(),
-            "passed": (scores >= self.guard.threshold).float().mean(),
+            **self._judged(heard, voices),
         }
 
     def _mel(self, waveform: Tensor) -> Tensor:
@@ -213,13 +224,12 @@ class PerturbTask(AdversarialTask):
 
     def _parts(self, sources: Tensor, made: Tensor, voices: Tensor) -> dict[str, Tensor]:
         weights = self.config.loss
-        scores = (self._embed(made, SAMPLE_RATE) * voices).sum(dim=1)
+        heard = self._embed(made, SAMPLE_RATE)
         change = (made - sources) / self.config.perturber.epsilon
         return {
-            "guard": weights.guard * self.guard(scores, weights.margin),
+            "guard": weights.guard * self.guard(heard, voices, weights.margin),
             "sound": weights.sound * change.square().mean(),
-            "score": scores.mean(),
-            "passed": (scores >= self.guard.threshold).float().mean(),
+            **self._judged(heard, voices),
         }
 
 

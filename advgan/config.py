@@ -110,7 +110,8 @@ class AdversarialWeights(_Strict):
         reconstruction: L1 between a clip and its conversion into its own voice.
         gan: to pass for real before the discriminator.
         content: L1 between the guided content of source and conversion.
-        guard: hinge on the guard's score to the target, ``margin`` above its threshold.
+        guard: hinge on the cosine to the target, ``margin`` (a cosine as well) above the one at
+            which the guard's score meets its threshold.
         sound: of a perturbation, its energy relative to the bound.
     """
 

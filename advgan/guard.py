@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from advgan.mel import to_guard
+from advgan.scores import Scores
 from speakerguard import checkpoint
-from speakerguard.calibration import CalibrationFile
-from speakerguard.errors import CheckpointError
+from speakerguard.scoring import Scoring
 
 
 class GuardLoss(nn.Module):
@@ -18,6 +18,10 @@ class GuardLoss(nn.Module):
 
     The torch network is loaded itself, whatever engine verifies elsewhere, since the loss needs
     its gradient. Threshold and weights are those that lie in the checkpoint when a run starts.
+
+    A guard decides on its score, but the loss is in cosines, so that a margin means the same for
+    every guard: each pair must come to the cosine at which it would score the threshold. Where
+    that lies depends on the strangers nearest to both sides, and is taken as given.
 
     Args:
         model: a guard's name or folder; peers such as CAM++ stay out, they judge.
@@ -32,13 +36,10 @@ class GuardLoss(nn.Module):
         folder = checkpoint.resolve(model)
         self.encoder, self.fingerprint = checkpoint.load(folder)
         self.encoder.requires_grad_(False)
-        calibration = CalibrationFile.load(folder / checkpoint.CALIBRATION_FILE)
-        if calibration.model != self.fingerprint:
-            raise CheckpointError(
-                f"{folder}: its thresholds belong to weights {calibration.model}, these are "
-                f"{self.fingerprint}: calibrate again."
-            )
-        self.threshold = calibration.point(point).threshold
+        scoring = Scoring(folder, self.fingerprint)
+        self.threshold = scoring.calibration.point(point).threshold
+        self.unit = scoring.unit
+        self.scores = Scores(scoring)
 
     def train(self, mode: bool = True) -> GuardLoss:
         """Stays in evaluation mode, whatever contains it."""
@@ -50,6 +51,12 @@ class GuardLoss(nn.Module):
         embeddings: Tensor = self.encoder(heard)
         return embeddings
 
-    def forward(self, scores: Tensor, margin: float) -> Tensor:
-        """Mean shortfall of scores (B,) from the threshold plus ``margin``; 0 where all pass."""
-        return torch.relu(self.threshold + margin - scores).mean()
+    def forward(self, made: Tensor, voices: Tensor, margin: float) -> Tensor:
+        """Mean lack of cosine, ``margin`` above the least that is accepted; 0 where all have it.
+
+        Args:
+            made, voices: unit embeddings (B, D) of conversions, and of whom they claim to be.
+            margin: a cosine.
+        """
+        needed = self.scores.needed(voices, made, self.threshold)
+        return torch.relu(needed + margin - (made * voices).sum(dim=1)).mean()

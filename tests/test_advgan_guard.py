@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import attacking
+import numpy as np
 import pytest
 import torch
 from attacking import Make, quiet
@@ -16,6 +17,7 @@ from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.vocoder import GriffinLim
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.errors import CheckpointError, ConfigError
+from speakerguard.verifier import Verifier
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +68,36 @@ def test_the_guards_gradient_is_that_of_its_score(
     assert ((ahead - behind) / (2 * step)).item() == pytest.approx(norm.item(), rel=0.05)
 
 
-def test_the_guards_loss_is_zero_where_all_pass(guard: GuardLoss) -> None:
-    limit = guard.threshold
-    assert guard(torch.tensor([limit + 0.2, limit + 0.1]), 0.1) == 0
-    assert guard(torch.tensor([limit]), 0.1).item() == pytest.approx(0.1, abs=1e-6)
+def at_cosine(voice: torch.Tensor, cosine: float) -> torch.Tensor:
+    """A unit vector (1, D) at this cosine to ``voice`` (1, D)."""
+    other = torch.roll(voice, 1, dims=1)
+    other = other - (other @ voice.T) * voice
+    return cosine * voice + (1 - cosine**2) ** 0.5 * other / other.norm()
+
+
+@pytest.mark.parametrize("name", ["tiny_model", "normalised_model"])
+def test_the_guards_loss_is_zero_where_its_decision_is_to_accept(
+    name: str, request: pytest.FixtureRequest, speech: dict[str, list[Path]]
+) -> None:
+    """Along a path to the voice, both turn at the same place; the margin is a cosine."""
+    verifier = Verifier(request.getfixturevalue(name))
+    guard, scoring = GuardLoss(verifier.embedder.folder), verifier.scoring
+    assert guard.threshold == verifier.calibration.point().threshold
     assert not guard.train().encoder.training
+    voice = torch.from_numpy(np.stack(verifier.embed([next(iter(speech.values()))[0]])))
+    seen = set()
+    for cosine in np.linspace(0.5, 1, 60):
+        made = at_cosine(voice, float(cosine)).requires_grad_()
+        passes = scoring.score(voice[0].numpy(), made[0].detach().numpy()) >= guard.threshold
+        lack = guard(made, voice, 0.0)
+        assert (lack == 0) == passes
+        assert guard(made, voice, 0.1).item() >= 0.1 - 1e-5 or passes
+        if not passes:
+            assert guard(made, voice, 0.1).item() == pytest.approx(lack.item() + 0.1, abs=1e-5)
+            (slope,) = torch.autograd.grad(lack, made)
+            torch.testing.assert_close(slope, -voice)  # towards the voice and nowhere else
+        seen.add(bool(passes))
+    assert seen == {True, False}
 
 
 def test_thresholds_of_other_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
