@@ -68,7 +68,12 @@ def test_every_configuration_exports_to_onnx(tmp_path: Path, head: str, front_en
         with torch.no_grad():
             encoder(0.1 * torch.randn(8, 16_000))
     checkpoint.save(encoder.eval(), tmp_path / checkpoint.MODEL_FILE, half=True)
-    assert export(tmp_path, "onnx").difference <= exporting.TOLERANCE
+    done = export(tmp_path, "onnx")
+    assert done.difference <= exporting.TOLERANCE
+    graph = pytest.importorskip("onnx").load(done.path).graph
+    makers = {node.output[0]: node.op_type for node in graph.node}
+    norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
+    assert "Conv" not in {makers.get(node.input[0]) for node in norms}  # folded into its weights
 
 
 @pytest.mark.parametrize("front_end", ["logmel", "deep-speaker"])
