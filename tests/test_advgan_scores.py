@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from advgan.attacks.guard import Guard, to_pcm
+from advgan.judge import Judge
+from advgan.report.bench import Bench
+from advgan.report.plan import Pair, Plan, Suite
 from advgan.scores import Scores
+from speakerguard.audio import SAMPLE_RATE
 from speakerguard.cohort import COHORT_FILE, Cohort
 from speakerguard.scoring import Scoring
+from speakerguard.verifier import Verifier
 
 
 def unit(seed: int, *shape: int) -> np.ndarray:
@@ -64,3 +70,31 @@ def test_strangers_all_alike_give_no_infinite_gradient(tmp_path: Path) -> None:
     Scores(Scoring(tmp_path, "m"))(torch.from_numpy(unit(1, 2, 8)), probe).sum().backward()
     assert probe.grad is not None
     assert probe.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["tiny_model", "normalised_model"])
+def test_whoever_asks_hears_the_verifiers_score(
+    name: str, request: pytest.FixtureRequest, speech: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    """A claim by attacked audio: verified, judged, queried, and as a case of a report."""
+    model = request.getfixturevalue(name)
+    own, other = list(speech.values())[:2]
+    root = own[0].parents[1]
+    files = [path.relative_to(root).as_posix() for path in (other[0], own[0], *own[1:3])]
+    suite = Suite(attacks=({"random-noise": {"epsilon": 0.001}},), seconds=3)
+    plan = Plan("x", suite, str(model), None, root, (Pair(*files[:2], tuple(files[2:])),), 0, None)
+    bench = Bench(plan)
+    attack = len(suite.entries) - 1
+    audio, row = bench.audio(0, attack), bench.case(0, attack)
+    guard = bench.guard(0, suite.entries[attack])
+    verifier, judge = Verifier(model, str(tmp_path / "profiles.db")), Judge(str(model))
+    verifier.enroll("target", own[1:3])
+    answer = verifier.verify("target", (to_pcm(audio), SAMPLE_RATE))
+    opinion = judge.opinion(judge.profile(own[1:3]), (to_pcm(audio), SAMPLE_RATE))
+    assert isinstance(guard, Guard)
+    for score in (row.scores["none"], guard.score(audio), opinion.score):
+        assert score == pytest.approx(answer.score, abs=1e-4)
+    assert opinion.cosine == pytest.approx(answer.cosine, abs=1e-5)
+    assert opinion.unit == answer.unit == verifier.scoring.unit
+    assert guard.threshold == bench.threshold == opinion.threshold == answer.threshold
+    assert guard.accepts(audio) == opinion.accepted == answer.accepted
