@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from speakerguard.errors import ConfigError
 from speakerguard.features import BANDS
@@ -29,7 +29,8 @@ class DataConfig(_Strict):
     """Where speech comes from. Paths are relative to the working folder.
 
     Attributes:
-        train: folder of labelled speakers.
+        train: folder of labelled speakers, or a list of such folders; a speaker belongs to one
+            folder, whatever the names in the others.
         unlabelled: folder of further voices without labels, for distillation only.
         augment: folder of noises and room responses.
         dev: folder of the trials' recordings, and ``dev_trials`` the list, to choose weights by.
@@ -37,13 +38,25 @@ class DataConfig(_Strict):
         speeds: each makes another voice of every speaker, 0.5 to 2; 1 is the voice itself.
     """
 
-    train: Path
+    train: Path | tuple[Path, ...]
     unlabelled: Path | None = None
     augment: Path | None = None
     dev: Path
     dev_trials: Path
     cache: Path = Path("runs/cache")
     speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(default=(1.0,), min_length=1)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of labelled speakers."""
+        return (self.train,) if isinstance(self.train, Path) else self.train
+
+    @field_validator("train")
+    @classmethod
+    def _some_folder(cls, train: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+        if not train or (isinstance(train, tuple) and len(set(train)) < len(train)):
+            raise ValueError("must name a folder, or several different ones")
+        return train
 
 
 class LossConfig(_Strict):
@@ -76,6 +89,39 @@ class LossConfig(_Strict):
         return self
 
 
+class AttackConfig(_Strict):
+    """Attacks to learn from, so that they do not pass for whom they imitate.
+
+    Attributes:
+        weight: of what an attack's cosine to its target's voice exceeds ``limit`` by.
+        made: folders of conversions, made by ``advgan-generate``.
+        corpus: what their manifests' paths are relative to; the first of data.train by default.
+        conversions: of ``made`` in a batch, each with a clip of its target beside it.
+        keep_source: pulls conversions towards what the teacher hears in their source.
+        share: of a batch's labelled crops, that are attacked by gradient. They keep their label.
+        epsilon: largest change of a sample by gradient, as a share of its crop's peak.
+        steps: of gradient; 1 is FGSM, more are PGD.
+    """
+
+    weight: float = Field(default=5.0, gt=0)
+    limit: float = Field(default=0.4, ge=-1, lt=1)
+    made: tuple[Path, ...] = ()
+    corpus: Path | None = None
+    conversions: int = Field(default=8, ge=1)
+    keep_source: float = Field(default=0.0, ge=0)
+    share: float = Field(default=0.0, ge=0, le=0.5)
+    epsilon: float = Field(default=0.004, gt=0, le=0.1)
+    steps: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _attacks(self) -> Self:
+        if not (self.made or self.share):
+            raise ValueError("nothing attacks; give folders in made, or a share above 0")
+        if self.keep_source and not self.made:
+            raise ValueError("keep_source is about conversions; give folders in made as well")
+        return self
+
+
 class TrainConfig(_Strict):
     """One training run.
 
@@ -89,15 +135,18 @@ class TrainConfig(_Strict):
         voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
         unlabelled_share: part of the batch drawn from unlabelled speech.
         crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
+        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
         learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
         ema: decay of the averaged weights, which are the ones kept.
-        ramp: part of the run over which augmentation and margin grow to what is asked for.
+        ramp: part of the run over which augmentation, margin and epsilon grow to what is asked for.
         augmentation: how often distortions happen after the ramp, in [0, 1].
         bands_masked, frames_masked: most that SpecAugment hides.
         bfloat16: compute the network in bfloat16 where that is safe.
         threads: of each process; results repeat exactly only with the same number.
         workers: processes that make batches; 0 makes them in the training process.
         evaluate_every: steps between evaluations on dev, and between saved states.
+        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
+            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s.
     """
 
     seed: int = 0
@@ -108,11 +157,13 @@ class TrainConfig(_Strict):
     model: ModelConfig = ModelConfig()
     data: DataConfig
     loss: LossConfig
+    attacks: AttackConfig | None = None
     steps: int = Field(ge=1)
     voices: int = Field(default=32, ge=2)
     clips: int = Field(default=2, ge=1)
     unlabelled_share: float = Field(default=0.0, ge=0, lt=1)
     crop_seconds: tuple[float, float] = (1.6, 3.0)
+    optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(default=3e-3, gt=0)
     warmup: int = Field(default=200, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -125,6 +176,7 @@ class TrainConfig(_Strict):
     threads: int = Field(default=1, ge=1)
     workers: int = Field(default=1, ge=0)
     evaluate_every: int = Field(default=500, ge=1)
+    choose_by: Literal["pooled", "mean"] = "pooled"
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -135,6 +187,10 @@ class TrainConfig(_Strict):
             raise ValueError("loss.triplet compares clips of one voice; clips must be 2 or more")
         if self.unlabelled_share and not (self.data.unlabelled and self.loss.teacher):
             raise ValueError("unlabelled_share needs data.unlabelled and a distillation loss")
+        if self.attacks and self.attacks.keep_source and not self.loss.distil_cosine:
+            raise ValueError("attacks.keep_source follows the teacher; give loss.distil_cosine")
+        if self.attacks and self.attacks.keep_source and 1 not in self.data.speeds:
+            raise ValueError("attacks.keep_source needs the voice itself, 1, in data.speeds")
         if self.loss.distil_cosine and self.model.dimension != CamPlusPlus.dimension:
             raise ValueError(
                 f"loss.distil_cosine needs embeddings of the teacher's {CamPlusPlus.dimension} "
@@ -193,5 +249,7 @@ def _known(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     """Keys allowed where ``location`` ends."""
     model: Any = schema
     for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
+        annotation = model.model_fields[str(part)].annotation
+        kinds = [annotation, *get_args(annotation)]  # a section may be optional
+        model = next(kind for kind in kinds if hasattr(kind, "model_fields"))
     return list(model.model_fields)

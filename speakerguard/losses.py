@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from speakerguard.config import LossConfig
+
 
 class MarginSoftmax(nn.Module):
     """Additive angular margin softmax (Deng et al. 2019, arXiv 1801.07698); margin 0 is plain.
@@ -61,3 +63,34 @@ def distil_cosine(embeddings: Tensor, teacher: Tensor) -> Tensor:
 def distil_similarity(embeddings: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the two cosine matrices (Tung and Mori 2019, 1907.09682)."""
     return nn.functional.mse_loss(embeddings @ embeddings.T, teacher @ teacher.T)
+
+
+def impersonation(attacks: Tensor, targets: Tensor, limit: float) -> Tensor:
+    """Mean excess over ``limit`` of the cosine of each attack to whom it imitates; both (A, D).
+
+    0 where every attack is below. The targets get no gradient: it is the attack that must move.
+    """
+    cosine = (attacks * targets.detach()).sum(dim=1)
+    return nn.functional.relu(cosine - limit).mean() if len(cosine) else attacks.sum()
+
+
+def weighted(
+    config: LossConfig,
+    embeddings: Tensor,
+    labels: Tensor,
+    teacher: Tensor,
+    softmax: MarginSoftmax,
+) -> dict[str, Tensor]:
+    """The weighted parts of the loss that the configuration asks for."""
+    parts = {}
+    if config.softmax:
+        parts["softmax"] = config.softmax * softmax(embeddings, labels)
+    if config.triplet:
+        parts["triplet"] = config.triplet * triplet(embeddings, labels, config.triplet_margin)
+    if config.distil_cosine:
+        parts["distil_cosine"] = config.distil_cosine * distil_cosine(embeddings, teacher)
+    if config.distil_similarity:
+        parts["distil_similarity"] = config.distil_similarity * distil_similarity(
+            embeddings, teacher
+        )
+    return parts

@@ -19,48 +19,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from speakerguard import checkpoint, losses
 from speakerguard.batches import Batch, BatchSampler, Report
-from speakerguard.config import LossConfig, TrainConfig, load
+from speakerguard.config import TrainConfig, load
+from speakerguard.devset import DevSet, chosen
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
-from speakerguard.metrics import eer
+from speakerguard.hardening import draw_victims, perturb
 from speakerguard.model import SpeakerEncoder
-from speakerguard.speech import load_speech
-from speakerguard.trials import Trial, check_files, read_trials
+from speakerguard.optimisers import Optimisers
 
 TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depend on
-
-
-class DevSet:
-    """Trials that choose between weights; speech is read once and kept."""
-
-    def __init__(self, root: Path, trials: Path) -> None:
-        self.trials: list[Trial] = read_trials(trials)
-        files = check_files(self.trials, root)
-        self.speech = {name: load_speech(path).samples for name, path in files.items()}
-
-    def scores(self, encoder: nn.Module) -> npt.NDArray[np.float64]:
-        """Cosine of every trial."""
-        device = next(encoder.parameters()).device
-        embeddings = {}
-        with torch.inference_mode():
-            for name, samples in self.speech.items():
-                clip = torch.from_numpy(samples)[None].to(device)
-                embeddings[name] = encoder(clip)[0].cpu().numpy()
-        return np.array([float(embeddings[t.enrol] @ embeddings[t.test]) for t in self.trials])
-
-    def eer(self, encoder: nn.Module) -> float:
-        """Pooled equal error rate in [0, 1]."""
-        scores = self.scores(encoder)
-        target = np.array([trial.label == "target" for trial in self.trials])
-        return float(eer(scores[target], scores[~target]).rate)
 
 
 class Trainer:
@@ -99,9 +73,7 @@ class Trainer:
         self.softmax.to(self.device)
         learned = nn.ModuleList([self.encoder, self.softmax])
         self.learned: nn.Module = learned
-        self.optimiser = torch.optim.AdamW(
-            learned.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimisers = Optimisers(self.encoder, self.softmax, config)
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
         self.random: Tensor | None = None
@@ -174,11 +146,10 @@ class Trainer:
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * self._schedule()
         grown = min(1.0, self.step / (config.ramp * config.steps))
         self.softmax.margin = config.loss.margin * grown
-        waveforms, labels, teacher = (part.to(self.device) for part in batch)
+        waveforms, labels, teacher, sources = (part.to(self.device) for part in batch)
+        victims, goals = self._attack(waveforms, labels, grown)
         self.parallel.train()
         frozen = self.step < config.frozen
         self.encoder.trunk.requires_grad_(not frozen).train(not frozen)
@@ -187,10 +158,20 @@ class Trainer:
             _mask_features(features, config, grown)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
             embeddings = self.parallel(features, features=True)
-        parts = _losses(config.loss, embeddings, labels, teacher, self.softmax)
+        sizes = [len(labels), len(sources), len(sources)]
+        voices, made, targets = embeddings.split(sizes)
+        parts = losses.weighted(config.loss, voices, labels, teacher, self.softmax)
+        if (attacks := config.attacks) and attacks.share:
+            excess = losses.impersonation(voices[victims], voices[goals], attacks.limit)
+            parts["gradient_attacks"] = attacks.weight * excess
+        if attacks and attacks.made:
+            excess = losses.impersonation(made, targets, attacks.limit)
+            parts["conversions"] = attacks.weight * excess
+        if attacks and attacks.keep_source:
+            parts["keep_source"] = attacks.keep_source * losses.distil_cosine(made, sources)
         total = torch.stack(list(parts.values())).sum()
         self._require_finite("loss", total)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.learned.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         for parameter in self.softmax.parameters():  # the encoder's are averaged by its wrapper
             if self.world > 1 and parameter.grad is not None:
@@ -198,9 +179,30 @@ class Trainer:
                 parameter.grad /= self.world
         norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 5.0)
         self._require_finite("gradient", norm)
-        self.optimiser.step()
+        self.optimisers.step(config.learning_rate * self._schedule())
         self._average()
         return {"loss": total.item(), **{name: part.item() for name, part in parts.items()}}
+
+    def _attack(self, waveforms: Tensor, labels: Tensor, grown: float) -> tuple[Tensor, Tensor]:
+        """Attack some crops in place by gradient; which ones, and whose voices they imitate."""
+        attacks = self.config.attacks
+        if not (attacks and attacks.share):
+            return labels[:0], labels[:0]
+        victims, goals = draw_victims(labels, attacks.share)
+        if len(victims):
+            self.encoder.eval()  # as it will be attacked
+            with torch.no_grad():
+                imitated = self._embed(waveforms[goals])
+            waveforms[victims] = perturb(
+                self._embed, waveforms[victims], imitated, grown * attacks.epsilon, attacks.steps
+            )
+        return victims, goals
+
+    def _embed(self, waveforms: Tensor) -> Tensor:
+        features = self.encoder.front_end(waveforms)  # in full precision
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            embeddings: Tensor = self.encoder(features, features=True)
+        return embeddings
 
     def _require_finite(self, what: str, value: Tensor) -> None:
         """Stop before anything that is not a number reaches the weights."""
@@ -236,8 +238,9 @@ class Trainer:
         self.history.append(record | _means(recent) | more)
 
     def _evaluate(self, dev: DevSet, recent: list[dict[str, float]]) -> None:
-        rate = dev.eer(self.average)
-        self._record(recent, eer=rate, seconds=self.seconds)
+        figures = dev.figures(self.average)
+        rate = chosen(figures, self.config.choose_by)
+        self._record(recent, **figures, seconds=self.seconds)
         out = self.config.out
         if rate < self.best:
             self.best = rate
@@ -267,8 +270,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for prefix, module in self._modules().items():
             tensors |= {f"{prefix}.{n}": t for n, t in module.state_dict().items()}
-        for index, slot in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{n}": torch.as_tensor(t) for n, t in slot.items()}
+        tensors |= self.optimisers.state()
         tensors["random"] = torch.get_rng_state()
         tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
         progress = {"step": self.step, "best": self.best, "seconds": self.seconds}
@@ -287,29 +289,24 @@ class Trainer:
         if not path.exists():
             return
         metadata, tensors = checkpoint.read_tensors(path, "pt", "Remove it to start over.")
-        if metadata["config"] != self.config.model_dump_json(exclude={"threads", "workers"}):
+        if not _same_run(json.loads(metadata["config"]), self.config):
             raise SpeakerguardError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
                 "remove that folder to start over."
             )
         voices = len(tensors["softmax.weight"])
         if voices != self.batches.voices:
+            folders = ", ".join(map(str, self.config.data.folders))
             raise CheckpointError(
-                f"{path}: trained on {voices} voices, {self.config.data.train} now holds "
-                f"{self.batches.voices}. Choose another `out`, or remove that folder to start over."
+                f"{path}: trained on {voices} voices, {folders} now holds {self.batches.voices}. "
+                "Choose another `out`, or remove that folder to start over."
             )
         for prefix, module in self._modules().items():
             size = len(prefix) + 1
             module.load_state_dict(
                 {n[size:]: t for n, t in tensors.items() if n.startswith(prefix + ".")}
             )
-        state: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, slot = name.split(".", 2)
-                state.setdefault(int(index), {})[slot] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.optimisers.load(tensors)
         progress = json.loads(metadata["progress"])
         self.step, self.best, self.seconds = (progress[n] for n in ("step", "best", "seconds"))
         self.history = json.loads(metadata["history"])
@@ -320,33 +317,19 @@ class Trainer:
         return {"encoder": self.encoder, "average": self.average, "softmax": self.softmax}
 
 
+def _same_run(written: dict[str, Any], config: TrainConfig) -> bool:
+    """Whether a state was written under ``config``; keys it does not know have their defaults."""
+    try:
+        kept = TrainConfig.model_validate(written)
+    except ValidationError:
+        return False
+    machine = {"threads": config.threads, "workers": config.workers}
+    return kept.model_copy(update=machine) == config
+
+
 def _means(records: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each value over records that hold the same."""
     return {name: sum(r[name] for r in records) / len(records) for name in records[0]}
-
-
-def _losses(
-    config: LossConfig,
-    embeddings: Tensor,
-    labels: Tensor,
-    teacher: Tensor,
-    softmax: losses.MarginSoftmax,
-) -> dict[str, Tensor]:
-    """The weighted parts of the loss that the configuration asks for."""
-    parts = {}
-    if config.softmax:
-        parts["softmax"] = config.softmax * softmax(embeddings, labels)
-    if config.triplet:
-        parts["triplet"] = config.triplet * losses.triplet(
-            embeddings, labels, config.triplet_margin
-        )
-    if config.distil_cosine:
-        parts["distil_cosine"] = config.distil_cosine * losses.distil_cosine(embeddings, teacher)
-    if config.distil_similarity:
-        parts["distil_similarity"] = config.distil_similarity * losses.distil_similarity(
-            embeddings, teacher
-        )
-    return parts
 
 
 def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> None:

@@ -1,103 +1,36 @@
-"""Training runs of a few steps on voices made of buzzes, each with its own pitch and formants."""
+"""Training runs of a few steps on voices made of buzzes."""
 
 import itertools
+import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from scipy.signal import lfilter
+from training import config, make_corpus, quiet, take_buzzes_for_speech, whole
 
-from speakerguard import batches, checkpoint, data, train
-from speakerguard.audio import SAMPLE_RATE, AudioSource, read
-from speakerguard.batches import BatchSampler
-from speakerguard.config import TrainConfig
+from speakerguard import batches, checkpoint, data, devset, train
 from speakerguard.data import SpeechSet
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
-from speakerguard.speech import Speech
 from speakerguard.train import DevSet, Trainer
-
-SPEAKERS, RECORDINGS = 4, 3
-
-
-def buzz(speaker: int, seed: int, seconds: float = 2.0) -> npt.NDArray[np.float64]:
-    """A voice without words: pulses at the speaker's pitch through the speaker's formants."""
-    rng = np.random.default_rng([speaker, seed])
-    pitch = 90 + 45 * speaker + 6 * rng.standard_normal(round(seconds * 4))
-    phase = np.cumsum(np.repeat(pitch, SAMPLE_RATE // 4)) / SAMPLE_RATE
-    sound = np.diff(np.floor(phase), prepend=0) + 0.02 * rng.standard_normal(len(phase))
-    for hz in (400 + 130 * speaker, 1_300 + 250 * speaker, 2_600 - 150 * speaker):
-        sound = lfilter([1], [1, -1.94 * np.cos(2 * np.pi * hz / SAMPLE_RATE), 0.94], sound)
-    return 0.5 * sound / np.abs(sound).max()
-
-
-def whole(source: AudioSource) -> Speech:
-    """In place of ``load_speech``, which hears no speech in a buzz."""
-    samples = read(source)
-    seconds = len(samples) / SAMPLE_RATE
-    return Speech(str(source), samples, seconds, seconds)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("corpus")
-    for speaker in range(SPEAKERS):
-        for split, count in (("train", RECORDINGS), ("dev", 2)):
-            for number in range(count):
-                path = root / split / f"s{speaker}" / f"{number}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, buzz(speaker, 10 * (split == "dev") + number), SAMPLE_RATE)
-    trials = [
-        f"{int(a == b)} s{a}/0.wav s{b}/1.wav" for a in range(SPEAKERS) for b in range(SPEAKERS)
-    ]
-    (root / "trials.txt").write_text("\n".join(trials))
-    return root
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(autouse=True)
 def _buzzes_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "load_speech", whole)
-    monkeypatch.setattr(train, "load_speech", whole)
-    monkeypatch.setattr(batches, "default_workers", lambda: 1)
+    take_buzzes_for_speech(monkeypatch)
     monkeypatch.setattr(Trainer, "_draw", lambda _: None)  # slow; has a test of its own
-
-
-def config(corpus: Path, out: Path, **more: Any) -> TrainConfig:
-    content: dict[str, Any] = {
-        "out": out,
-        "model": {"width": 4, "tdnn_channels": 16, "embedding": 32},
-        "data": {
-            "train": corpus / "train",
-            "dev": corpus / "dev",
-            "dev_trials": corpus / "trials.txt",
-            "cache": corpus / "cache",
-        },
-        "loss": {"softmax": 1, "scale": 10, "margin": 0},
-        "steps": 20,
-        "voices": 4,
-        "crop_seconds": [1.0, 1.2],
-        "learning_rate": 3e-3,
-        "warmup": 2,
-        "bfloat16": False,
-        "workers": 0,
-        "evaluate_every": 10,
-    }
-    for key, value in more.items():
-        content[key] = content[key] | value if isinstance(content.get(key), dict) else value
-    return TrainConfig.model_validate(content)
-
-
-def quiet(_: str) -> None:
-    """A report that nobody reads."""
 
 
 def after(step: int, act: Callable[[], None]) -> Callable[[str], None]:
@@ -153,9 +86,19 @@ def test_every_loss_can_learn_one_batch_by_heart(
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
 
 
-def test_a_killed_run_ends_where_an_unbroken_one_does(corpus: Path, tmp_path: Path) -> None:
-    Trainer(config(corpus, tmp_path / "whole"), quiet).run()
-    broken = config(corpus, tmp_path / "broken")
+MORE = [
+    {"optimiser": "adamw"},
+    {"optimiser": "muon"},
+    {"attacks": {"share": 0.5, "epsilon": 0.02, "steps": 2}, "choose_by": "mean"},
+]
+
+
+@pytest.mark.parametrize("more", MORE, ids=["adamw", "muon", "attacked"])
+def test_a_killed_run_ends_where_an_unbroken_one_does(
+    corpus: Path, tmp_path: Path, more: dict[str, object]
+) -> None:
+    Trainer(config(corpus, tmp_path / "whole", **more), quiet).run()
+    broken = config(corpus, tmp_path / "broken", **more)
     with pytest.raises(KeyboardInterrupt):
         Trainer(broken, after(10, kill)).run()
     torch.manual_seed(99)
@@ -219,6 +162,27 @@ def test_another_configuration_in_the_same_folder_is_refused(corpus: Path, tmp_p
     with pytest.raises(SpeakerguardError, match="belongs to a run with another configuration"):
         Trainer(config(corpus, tmp_path, steps=2), quiet)
     Trainer(config(corpus, tmp_path, steps=1, threads=2, workers=1), quiet)
+
+
+def test_a_state_from_before_newer_keys_goes_on(corpus: Path, tmp_path: Path) -> None:
+    """As written when one optimiser was all there was, and some keys had not been thought of."""
+    run = config(corpus, tmp_path, steps=20)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(run, after(10, kill)).run()
+    path = tmp_path / "state.safetensors"
+    metadata, tensors = checkpoint.read_tensors(path, "pt", "")
+    written = json.loads(metadata["config"])
+    for key in ("optimiser", "attacks", "choose_by"):
+        del written[key]
+    old = {name.replace("optimiser.0.", "optimiser."): t for name, t in tensors.items()}
+    assert old.keys() != tensors.keys()
+    save_file(old, path, metadata=metadata | {"config": json.dumps(written)})
+    again = Trainer(run, quiet)
+    assert again.step == 10
+    state = again.optimisers.state()
+    assert state.keys() == {name for name in tensors if name.startswith("optimiser.")}
+    for name, tensor in state.items():
+        torch.testing.assert_close(tensor, tensors[name], atol=0, rtol=0)
 
 
 def test_a_damaged_state_is_refused(corpus: Path, tmp_path: Path) -> None:
@@ -288,8 +252,7 @@ def test_curves_and_tensorboard_are_written(
 ) -> None:
     pytest.importorskip("tensorboard")
     monkeypatch.undo()
-    monkeypatch.setattr(data, "load_speech", whole)
-    monkeypatch.setattr(train, "load_speech", whole)
+    take_buzzes_for_speech(monkeypatch)
     Trainer(config(corpus, tmp_path, steps=2, evaluate_every=1), quiet).run()
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.glob("events.out.tfevents.*"))
@@ -304,60 +267,6 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[100] == pytest.approx(0.01)
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-
-
-def test_a_batch_depends_on_seed_and_step_alone(corpus: Path, tmp_path: Path) -> None:
-    batches = BatchSampler(config(corpus, tmp_path, data={"speeds": [0.9, 1.0]}), report=quiet)
-    waveforms, labels, targets = batches[7]
-    np.random.seed(5)  # noqa: NPY002
-    for one, other in zip(batches[7], (waveforms, labels, targets), strict=True):
-        torch.testing.assert_close(one, other, atol=0, rtol=0)
-    assert not torch.equal(batches[8][0][:, :1_000], waveforms[:, :1_000])
-    assert waveforms.dtype == torch.float32
-    assert 1.0 * SAMPLE_RATE <= waveforms.shape[1] <= 1.2 * SAMPLE_RATE
-    assert batches.voices == 8
-    assert sorted(labels.bincount(minlength=8).tolist()) == [0, 0, 0, 0, 2, 2, 2, 2]
-    assert targets.shape == (8, 0)
-    other_rank = BatchSampler(config(corpus, tmp_path), rank=1, report=quiet)
-    assert not torch.equal(other_rank[7][0][:, :1_000], waveforms[:, :1_000])
-
-
-def test_every_row_has_the_target_of_its_segment_and_speed(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speeds = (0.9, 1.0, 1.1)
-
-    def teach(speech: SpeechSet, speed: float, *_: object) -> npt.NDArray[np.float16]:
-        """A corner of a cube for each set, speaker and speed."""
-        rows = np.zeros((len(speech), 192), np.float16)
-        for row, speaker in zip(rows, speech.speakers, strict=True):
-            number = SPEAKERS if speaker is None else int(speaker[1:])
-            row[number * len(speeds) + speeds.index(speed)] = 1
-        return rows
-
-    monkeypatch.setattr(batches, "teach", teach)
-    run = config(
-        corpus,
-        tmp_path,
-        model={"embedding": 192},
-        data={"speeds": speeds, "unlabelled": corpus / "dev"},
-        loss={"distil_cosine": 1},
-        unlabelled_share=0.5,
-    )
-    sampler = BatchSampler(run, report=quiet)
-    waveforms, labels, targets = sampler[3]
-    assert len(waveforms) == 16
-    assert (labels[8:] == -1).all()
-    corners = targets.argmax(dim=1)
-    assert corners[:8].tolist() == labels[:8].tolist()
-    assert (corners[8:] >= SPEAKERS * len(speeds)).all()
-    torch.testing.assert_close(targets.norm(dim=1), torch.ones(16), atol=1e-3, rtol=0)
-    trainer = Trainer(run, quiet)
-    classes = trainer.softmax.weight.argmax(dim=1)  # they start where the teacher sees them
-    assert classes.tolist() == list(range(sampler.voices))
-    losses = trainer._learn(sampler[3])
-    assert losses.keys() == {"loss", "softmax", "distil_cosine"}
-    assert losses["loss"] == pytest.approx(losses["softmax"] + losses["distil_cosine"], rel=1e-5)
 
 
 def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> None:
@@ -377,7 +286,7 @@ def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> No
 def two_processes() -> None:
     """Run by torchrun: train, then store what this rank ended with."""
     corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
-    data.load_speech = train.load_speech = whole
+    data.load_speech = devset.load_speech = whole
     Trainer._draw = lambda _: None
     trainer = Trainer(config(corpus, out, steps=4, learning_rate=0.01), print)
     trainer.run()
