@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from advgan.discriminator import DiscriminatorConfig
 from advgan.generator import GeneratorConfig
 from advgan.perturber import PerturberConfig
-from advgan.vocoder import VocoderConfig
+from advgan.vocoder import GRIFFIN_LIM, VocoderConfig
 
 
 class _Strict(BaseModel):
@@ -158,8 +158,10 @@ class DetectorConfig(RunConfig):
 
     Attributes:
         spoofs: folders written by advgan-generate, each with its ``manifest.tsv``.
-        dev_spoofs: the same for dev, best of other generators and vocoders than ``spoofs``.
-        vocoders: trained vocoders whose copies of real speech count as made, beside Griffin-Lim.
+        dev_spoofs: the same for dev, best of other generators and vocoders than ``spoofs``; each
+            folder is a kind with an error rate of its own.
+        vocoders: ``griffin-lim`` or trained ones, whose copies of real speech count as made.
+        dev_vocoders: the same for dev, best some that are not among ``vocoders``.
         copies: share of the made half of a batch that is vocoder copies, not conversions.
         augment: folder of noises and room responses for codecs and replay of both classes.
     """
@@ -167,7 +169,8 @@ class DetectorConfig(RunConfig):
     model: DiscriminatorConfig = DiscriminatorConfig()
     spoofs: tuple[Path, ...] = ()
     dev_spoofs: tuple[Path, ...] = ()
-    vocoders: tuple[str, ...] = ()
+    vocoders: tuple[str, ...] = (GRIFFIN_LIM,)
+    dev_vocoders: tuple[str, ...] = (GRIFFIN_LIM,)
     copies: float = Field(default=0.4, ge=0, le=1)
     augment: Path | None = None
 
@@ -175,4 +178,10 @@ class DetectorConfig(RunConfig):
     def _has_spoofs(self) -> Self:
         if not self.spoofs and self.copies < 1:
             raise ValueError("spoofs is empty; name folders of advgan-generate, or set copies: 1")
+        if not self.vocoders and self.copies > 0:
+            raise ValueError("vocoders is empty; name some, or set copies: 0")
+        if not self.dev_spoofs and not self.dev_vocoders:
+            raise ValueError("dev_spoofs and dev_vocoders are empty; nothing made to choose by")
+        if len({folder.name for folder in self.dev_spoofs}) < len(self.dev_spoofs):
+            raise ValueError("two folders of dev_spoofs have the same name; rename one")
         return self

@@ -2,16 +2,18 @@
 
 Made are conversions written by ``advgan-generate``, and copies of real speech by Griffin-Lim of
 varying patience and by trained vocoders. Both classes go through the same rooms, noises,
-telephone bands and codecs, so that neither a codec nor a replay gives a class away.
+telephone bands and codecs, so that neither a codec nor a replay gives a class away. On dev each
+kind of made speech has an error rate of its own, and so have codec and replay, of both classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 import torch
 from torch import Tensor, nn
@@ -24,19 +26,39 @@ from advgan.discriminator import Discriminator, detect_loss
 from advgan.loop import Report, Task, descend
 from advgan.manifest import read_manifest
 from advgan.mel import STANDARD, MelSpectrogram, from_guard, levelled, to_guard
-from advgan.vocoder import GriffinLim
+from advgan.vocoder import GRIFFIN_LIM, ITERATIONS, GriffinLim
 from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.augment import Augmenter, NoiseBank
+from speakerguard.augment import (
+    Augmenter,
+    NoiseBank,
+    add_noise,
+    coloured_noise,
+    compress,
+    equalise,
+    reverberate,
+    simulated_room,
+)
 from speakerguard.calibration import fit
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.metrics import eer
 
 PATIENCE = (4, 12, 32)  # iterations of Griffin-Lim, one drawn a step
+MOST, FEW = 200, 60  # recordings of dev of each kind, and of each class behind each channel
+Channel = Callable[[Waveform, np.random.Generator], Waveform]
+
+
+def replayed(waveform: Waveform, rng: np.random.Generator) -> Waveform:
+    """``waveform`` (n,) from a loudspeaker, in a room, at another microphone."""
+    recorded = reverberate(equalise(waveform, rng), simulated_room(rng))
+    return add_noise(recorded, coloured_noise(len(recorded), rng), 30)
+
+
+CHANNELS: dict[str, Channel] = {"codec": compress, "replay": replayed}
 
 
 class DetectorTask(Task):
-    """Cross-entropy between real and made; equal error rate on dev decides."""
+    """Cross-entropy between real and made; the mean of the equal error rates on dev decides."""
 
     def __init__(self, config: DetectorConfig, report: Report = print) -> None:
         torch.set_num_threads(config.threads)
@@ -46,12 +68,17 @@ class DetectorTask(Task):
         bank = NoiseBank.load(config.augment) if config.augment else NoiseBank((), ())
         self.augmenter = Augmenter(bank, self._any_voice)
         self.mel = MelSpectrogram().to(device())
-        self.copiers: list[nn.Module] = [GriffinLim(iterations=n).to(device()) for n in PATIENCE]
-        for name in config.vocoders:
-            vocoder = checkpoint.load_vocoder(name)
-            assert isinstance(vocoder, nn.Module)
-            self.copiers.append(vocoder.to(device()))
-        self.dev_real, self.dev_made = self._dev()
+        self.copiers = [copiers(name, PATIENCE) for name in config.vocoders]
+        real, made = self._dev()
+        self.real = [self._mel(clip) for clip in real]
+        self.made = {name: [self._mel(clip) for clip in clips] for name, clips in made.items()}
+        self.channels = {}
+        for name, channel in CHANNELS.items():
+            rng = np.random.default_rng(config.seed)
+            self.channels[name] = [
+                [self._mel(channel(clips[index], rng)) for index in evenly(len(clips), FEW)]
+                for clips in (real, [clip for kind in made.values() for clip in kind])
+            ]
         torch.manual_seed(config.seed)
         self.network = start("discriminator", Discriminator(config.model), config.init)
         self.average = copy_of(self.network, Discriminator(config.model))
@@ -72,7 +99,8 @@ class DetectorTask(Task):
         copied = half if not self.spoofs else round(config.copies * half)
         clips = [self.crops.draw(half, rng)]
         if copied:
-            copier = self.copiers[int(rng.integers(len(self.copiers)))]
+            alike = self.copiers[int(rng.integers(len(self.copiers)))]
+            copier = alike[int(rng.integers(len(alike)))]
             clips.append(self._copies(self.crops.draw(copied, rng), copier))
         if half > copied:
             clips.append(torch.stack([self._spoof(rng) for _ in range(half - copied)]))
@@ -86,48 +114,61 @@ class DetectorTask(Task):
         return {"detect": loss.item()}
 
     def evaluate(self) -> dict[str, float]:
-        """Equal error rate in [0, 1] of real against made speech of dev; fits the calibration."""
-        with torch.inference_mode():
-            real, made = (
-                np.array([self._score(w) for w in clips])
-                for clips in (self.dev_real, self.dev_made)
-            )
-        rate = float(eer(real, made).rate)
-        if real.mean() > made.mean():
-            line = fit(real, made, p_target=0.5)
+        """Equal error rates in [0, 1] by kind of made speech, all real speech against it.
+
+        Behind a channel it is part of all made speech against part of the real. ``dev`` is the
+        mean of them all. Fits the calibration.
+        """
+        real, made = self._scores(self.real), {n: self._scores(m) for n, m in self.made.items()}
+        rates = {name: float(eer(real, scores).rate) for name, scores in made.items()}
+        for name, (changed, fakes) in self.channels.items():
+            rates[name] = float(eer(self._scores(changed), self._scores(fakes)).rate)
+        every = np.concatenate(list(made.values()))
+        if real.mean() > every.mean():
+            line = fit(real, every, p_target=0.5)
             self.calibration = {"scale": line.scale, "offset": line.offset}
-        return {"dev": rate}
+        return {"dev": float(np.mean(list(rates.values()))), **rates}
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`; the calibration goes into the file."""
+        """See :meth:`Task.save`; calibration and what made speech was learnt go into the file."""
         path = self.config.out / MODEL_FILE
-        about = {**about, **self.calibration}
+        learnt = [*self.config.vocoders, *(folder.name for folder in self.config.spoofs)]
+        about = {**about, **self.calibration, "learnt": learnt}
         checkpoint.save("discriminator", self.average, path, STANDARD, about)
 
     def _copies(self, clips: Tensor, copier: nn.Module) -> Tensor:
         """Real clips (B, n) at 16 kHz through mel and a vocoder: (B, n)."""
         with torch.inference_mode():
             copies: Tensor = to_guard(copier(self.mel(from_guard(clips.to(device()))))).cpu()
-        missing = clips.shape[1] - copies.shape[1]
-        return nn.functional.pad(copies, (0, missing)).clone()
+        missing = clips.shape[1] - copies.shape[1]  # under a hop; silence would give copies away
+        return nn.functional.pad(copies, (0, missing), mode="reflect").clone()
 
     def _spoof(self, rng: np.random.Generator) -> Tensor:
         """A crop of a random conversion: (n,), 16 kHz."""
         speech = self.spoofs[int(rng.integers(len(self.spoofs)))]
         return self.crops.crop(speech, int(rng.integers(len(speech))), rng)
 
-    def _dev(self) -> tuple[list[Waveform], list[Waveform]]:
-        """Real and made clips of dev, at 16 kHz."""
+    def _dev(self) -> tuple[list[Waveform], dict[str, list[Waveform]]]:
+        """Real speech of dev, and made speech by its kind, at 16 kHz."""
         pairs = load_dev(self.config)
-        real = list({id(w): w for p in pairs for w in (p.source, p.target, p.enrol)}.values())
-        spoofs = [made_speech(folder, self.config) for folder in self.config.dev_spoofs]
-        made = [s.segment(i) for s in spoofs for i in range(0, len(s), max(1, len(s) // 200))]
-        copies = [self._copies(w[None], self.copiers[-1])[0].numpy() for w in real]
-        return [w.numpy() for w in real], made or copies
+        real = {id(w): w for p in pairs for w in (p.source, p.target, p.enrol)}.values()
+        sources = {id(p.source): p.source for p in pairs}.values()
+        made: dict[str, list[Waveform]] = {}
+        for name in self.config.dev_vocoders:
+            (copier,) = copiers(name)
+            made[f"copies by {Path(name).name}"] = [
+                self._copies(w[None], copier)[0].numpy() for w in sources
+            ]
+        for folder in self.config.dev_spoofs:
+            speech = made_speech(folder, self.config)
+            made[f"made in {folder.name}"] = [speech.segment(i) for i in evenly(len(speech), MOST)]
+        return [w.numpy() for w in real], made
 
-    def _score(self, waveform: Waveform) -> float:
+    def _scores(self, mels: list[Tensor]) -> npt.NDArray[np.float64]:
+        """The averaged network's opinions of mels (1, bands, T), float64 (n,)."""
         assert isinstance(self.average, Discriminator)
-        return float(self.average.score(self._mel(waveform))[0])
+        with torch.inference_mode():
+            return np.array([float(self.average.score(mel)[0]) for mel in mels])
 
     def _mel(self, waveform: Waveform) -> Tensor:
         wide = soxr.resample(waveform, SAMPLE_RATE, STANDARD.sample_rate, "HQ")
@@ -149,3 +190,22 @@ def made_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
     """
     read_manifest(folder)
     return prepare(folder, config.data.cache, labelled=False, workers=default_workers())
+
+
+def copiers(vocoder: str, patience: Sequence[int] = (ITERATIONS,)) -> list[nn.Module]:
+    """A vocoder, given as in configurations; Griffin-Lim once for each number of iterations."""
+    if vocoder == GRIFFIN_LIM:
+        return [GriffinLim(iterations=count).to(device()) for count in patience]
+    trained = checkpoint.load_vocoder(vocoder)
+    assert isinstance(trained, nn.Module)
+    return [trained.to(device())]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the first ``count`` numbers, from first to last.
+
+    >>> evenly(10, 4)
+    [0, 2, 5, 7]
+    """
+    kept = min(count, most)
+    return [index * count // kept for index in range(kept)]
