@@ -172,6 +172,7 @@ def load_vocoder(name: str | os.PathLike[str] | None = None) -> Vocoder:
     loaded = load("vocoder", name)
     STANDARD.require(loaded.convention, f"the vocoder {printable(os.fspath(name))}")
     assert isinstance(loaded.network, NeuralVocoder)
+    loaded.network.name += f" {loaded.fingerprint}"  # reports say which
     return loaded.network
 
 

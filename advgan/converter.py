@@ -131,13 +131,27 @@ class Converter:
             ]
         return limited(joined(pieces, round(FADE_SECONDS * self.rate)))
 
-    def copy(self, source: Heard) -> Waveform:
-        """The source through mel and vocoder alone: float32 (about n,), at :attr:`rate`."""
-        return copy_of(source, self.vocoder, self.mel)
-
     def mel_of(self, heard: Heard) -> Tensor:
         """Mel (1, bands, T) of a recording, at the level that the networks expect."""
         return mel_of(heard, self.mel)
+
+
+class Copier:
+    """No conversion, only mel and vocoder: the control. Same use as :class:`Converter`.
+
+    Args:
+        vocoder: see :func:`advgan.checkpoint.load_vocoder`.
+    """
+
+    rate = STANDARD.sample_rate
+    name, fingerprint = "no generator", ""
+
+    def __init__(self, vocoder: str | os.PathLike[str] | None = None) -> None:
+        self.vocoder, self.mel = load_vocoder(vocoder), MelSpectrogram()
+
+    def convert(self, source: Heard, target: Heard | None = None) -> Waveform:
+        """The source itself, copied: float32 (about n,), at :attr:`rate`."""
+        return copy_of(source, self.vocoder, self.mel)
 
 
 class PerturbingConverter:

@@ -93,7 +93,9 @@ def convert(job: Job) -> dict[str, Any]:
         "accepted": record["after"]["accepted"],
         "detector_llr": record["detector_llr"],
         "dnsmos": record["quality"]["dnsmos"],
+        "word_error_rate": record["quality"]["word_error_rate"],
         "seconds": record["quality"]["seconds"],
+        "mode": record["mode"],
         "generator": record["fingerprint"],
         "vocoder": record["vocoder"],
     }
@@ -173,6 +175,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-n", "--number", type=int, default=200, help="pairs to draw; default %(default)s")
     add("--output", "-o", type=Path, required=True, help="folder to write to, or to go on in")
     add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add(
+        "--words",
+        action="store_true",
+        help="list the word error rate too; takes half as long again",
+    )
     add_settings(parser)
     options = parser.parse_args(arguments)
     if options.number < 1 or options.njobs < 1:

@@ -26,18 +26,30 @@ import torch
 
 from advgan import checkpoint
 from advgan.command import ending, work
-from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav
+from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav
 from advgan.described import check_config, check_dsp
 from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
 from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
-from speakerguard.audio import SAMPLE_RATE, printable
+from advgan.words import Words, compare, transcribe
+from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.data import AUDIO_SUFFIXES
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.trials import replace_file
 
 SEED = 961998  # the reference's
 OUT = Path("out/attack")
+MODES = {
+    "convert": "the source's words in the target's voice",
+    "perturb": "the source with a bounded sound added",
+    "copy": "the source through mel and vocoder alone, a control",
+}
+MODES_OF = {  # what an option is for
+    "load": ("convert", "perturb"),
+    "config": ("convert",),
+    "vocoder": ("convert", "copy"),
+    "eps": ("perturb",),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Settings:
     guard: str = "guard"
     point: str | None = None
     tag: bool = True
+    words: bool = True
 
 
 Job = tuple[Settings, Path, Path, Path]  # with source, target, and what to call the result
@@ -66,8 +79,10 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         torch.manual_seed(settings.seed)
-        self.converter: Converter | PerturbingConverter
-        if settings.mode == "perturb":
+        self.converter: Converter | PerturbingConverter | Copier
+        if settings.mode == "copy":
+            self.converter = Copier(settings.vocoder)
+        elif settings.mode == "perturb":
             self.converter = PerturbingConverter(settings.load, settings.guard, settings.eps)
         else:
             self.converter = Converter(settings.load, settings.vocoder)
@@ -98,6 +113,7 @@ class Session:
         save_wav(path, made, self.converter.rate, self.settings.tag)
         profile = self.judge.profile([enrol or target])
         before, after = (self.judge.opinion(profile, file) for file in (source, path))
+        said = self._said(words, path)
         record: dict[str, Any] = {
             "source": str(source),
             "target": str(target),
@@ -113,7 +129,9 @@ class Session:
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
             "detector_llr": self._detected(path),
-            "quality": quality(path, words),
+            "quality": quality(path, words)
+            | {"word_error_rate": said.error_rate if said else None},
+            "words": dataclasses.asdict(said) if said else None,
             "conversion_seconds": seconds,
             "tagged_synthetic": self.settings.tag,
         }
@@ -121,6 +139,11 @@ class Session:
         if picture:
             plot_conversion(source, target, path, stem.with_name(stem.name + ".png"))
         return record
+
+    def _said(self, source: Heard, path: Path) -> Words | None:
+        """What a recogniser hears in source and file; None where it is not asked, or not sure."""
+        said = transcribe(source.waveform) if self.settings.words else None
+        return compare(said, transcribe(read(path))) if said and said.understood else None
 
     def _detected(self, path: Path) -> float | None:
         """What the discriminator makes of a file; None where there is none, or no speech."""
@@ -179,10 +202,21 @@ def describe(record: dict[str, Any]) -> str:
             f"{after.threshold:+.3f} ({after.point}): {decision}",
             f"  detector  {opinion}",
             f"  quality   {figures or 'not measured'}",
+            f"  words     {_shown(record['words'])}",
             f"  took      {record['conversion_seconds']:.2f} s for {sound['seconds']:.1f} s, with "
             f"{printable(record['generator'])} and {record['vocoder'] or 'no vocoder'}",
             printable(f"  saved     {record['output']}"),
         ]
+    )
+
+
+def _shown(words: dict[str, Any] | None) -> str:
+    if words is None:
+        return "not compared: the source was not understood, or nobody asked"
+    found = Words(**words)
+    return (
+        f"{100 * found.error_rate:.0f} % wrong of the {found.count} that were heard in the source: "
+        f"{found.made or '(none)'}"
     )
 
 
@@ -236,9 +270,20 @@ def _show(result: dict[str, Any] | str, job: Job) -> int:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The options that a conversion depends on."""
+    """The options that a conversion depends on.
+
+    Raises:
+        UsageError: an option that the mode would ignore.
+    """
     names = [field.name for field in dataclasses.fields(Settings)]
-    return Settings(**{name: getattr(options, name) for name in names})
+    settings = Settings(**{name: getattr(options, name) for name in names})
+    for name, modes in MODES_OF.items():
+        if getattr(settings, name) is not None and settings.mode not in modes:
+            raise UsageError(
+                f"--{name} means nothing with --mode {settings.mode}. Leave it out, or choose "
+                f"--mode {' or '.join(modes)}."
+            )
+    return settings
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +294,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--dsp-config", "-d", type=Path, help="mel description that must agree with ours")
     add("--seglen", type=int, help="use so many mel frames of each recording, from a random place")
     add("--seed", type=int, default=SEED, help="of those places; default %(default)s")
-    add("--mode", choices=("convert", "perturb"), default="convert", help="default %(default)s")
+    modes = "; ".join(f"{name}: {what}" for name, what in MODES.items())
+    add("--mode", choices=MODES, default="convert", help=f"{modes}; default %(default)s")
     add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
     add("--guard", default="guard", help="verifier that is asked; default %(default)s")
@@ -271,6 +317,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--target", "-t", type=Path, required=True, help="whose voice: a recording or a folder")
     add("--output", "-o", type=Path, default=OUT, help="folder to write to; default %(default)s")
     add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add(
+        "--no-words", dest="words", action="store_false",
+        help="do not compare what a speech recogniser hears; it takes half the recording's time",
+    )  # fmt: skip
     add("--dry", action="store_true", help="check everything and list the pairs, convert nothing")
     add_settings(parser)
     options = parser.parse_args(arguments)

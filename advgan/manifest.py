@@ -17,7 +17,7 @@ from speakerguard.trials import replace_file
 JOURNAL, TSV, JSON = "journal.jsonl", "manifest.tsv", "manifest.json"
 COLUMNS = (
     "id", "source", "target", "output", "sha256", "before", "after", "accepted", "detector_llr",
-    "dnsmos", "seconds", "error",
+    "dnsmos", "word_error_rate", "seconds", "mode", "generator", "vocoder", "error",
 )  # fmt: skip
 
 

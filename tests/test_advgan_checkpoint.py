@@ -53,10 +53,15 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_vocoder_of_another_convention_is_refused(tmp_path: Path) -> None:
+def test_a_vocoder_says_which_it_is_and_another_convention_is_refused(tmp_path: Path) -> None:
     other = MelConvention(f_max=8_000)
     network = NeuralVocoder(VocoderConfig(width=4, hidden=4, blocks=1), other)
     checkpoint.save("vocoder", network, tmp_path / "model.safetensors", other)
     with pytest.raises(CheckpointError, match=r"(?s)another mel convention.*f_max=8000.*11025"):
         checkpoint.load_vocoder(tmp_path)
     assert checkpoint.load_vocoder("griffin-lim").name == "griffin-lim"
+    network = NeuralVocoder(VocoderConfig(width=4, hidden=4, blocks=1))
+    fingerprint = checkpoint.save("vocoder", network, tmp_path / "model.safetensors")
+    assert [checkpoint.load_vocoder(tmp_path).name for _ in range(2)] == [
+        f"neural {fingerprint}"
+    ] * 2

@@ -13,12 +13,13 @@ import torch
 from typer.testing import CliRunner
 
 from advgan import checkpoint, converter, demo, generate, infer, judge, manifest
-from advgan.converter import Converter, Heard, PerturbingConverter, hear, save_wav, tagged
+from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav, tagged
 from advgan.generator import Generator, GeneratorConfig
 from advgan.guard import GuardLoss
 from advgan.judge import Judge
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.quality import pitch, pitch_correlation
+from advgan.words import Transcript
 from speakerguard import countermeasure
 from speakerguard.audio import read
 from speakerguard.cli import app
@@ -39,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copying(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that gives the source back, so that results are speech."""
-    monkeypatch.setattr(Generator, "forward", lambda _, source, target: source)
+    monkeypatch.setattr(Generator, "forward", lambda _, source, target, *told: source)
 
 
 @pytest.fixture
@@ -51,9 +52,24 @@ def clips(speech: dict[str, list[Path]]) -> tuple[Path, Path]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the pictures and the DNSMOS that another test looks at."""
+    """Without the pictures, the DNSMOS and the words that other tests look at."""
     monkeypatch.setattr(infer, "plot_conversion", lambda *_: None)
     monkeypatch.setattr(judge, "dnsmos", lambda _: None)
+    monkeypatch.setattr(infer, "transcribe", lambda _: None)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A recogniser that is sure and errs once in the file made; how much it was given to hear."""
+    lengths: list[int] = []
+
+    def transcribe(waveform: np.ndarray) -> Transcript:
+        lengths.append(len(waveform))
+        words = ("please", "call", "stella") if len(lengths) % 2 else ("please", "fall", "stella")
+        return Transcript(words, -1.0)
+
+    monkeypatch.setattr(infer, "transcribe", transcribe)
+    return lengths
 
 
 def options(tiny_model: Path, weights: Path, *more: object) -> list[str]:
@@ -64,7 +80,7 @@ def options(tiny_model: Path, weights: Path, *more: object) -> list[str]:
 @pytest.mark.usefixtures("copying")
 def test_one_conversion(
     tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], told: list[int],
 ) -> None:  # fmt: skip
     source, target = clips
     with pytest.raises(SystemExit) as caught:
@@ -90,6 +106,10 @@ def test_one_conversion(
     assert f"{again.score:+.3f} after" in printed
     assert ("ACCEPT" if again.accepted else "reject") in printed
     assert "no discriminator, or no speech" in printed or "LLR" in printed
+    assert told == [len(read(source)), len(read(wav))]
+    assert record["quality"]["word_error_rate"] == pytest.approx(1 / 3)
+    assert record["words"]["made"] == "please fall stella"
+    assert "33 % wrong of the 3 that were heard in the source: please fall stella" in printed
 
 
 @pytest.mark.usefixtures("copying", "quick")
@@ -129,6 +149,30 @@ def test_missing_weights_are_an_error_never_random_ones(
     assert caught.value.code == 2
     assert "no generator is shipped" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.wav"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_source_alone_can_be_copied_without_a_generator(
+    tiny_model: Path, clips: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-s", str(clips[0]), "-t", str(clips[1]), "-o", str(tmp_path), "--mode", "copy",
+               "--vocoder", "griffin-lim", "--guard", str(tiny_model), "--no-words"]  # fmt: skip
+    assert infer.run(infer.parse(command)) == 0
+    (path,) = tmp_path.glob("*.json")
+    record = json.loads(path.read_text())
+    assert (record["mode"], record["vocoder"]) == ("copy", "griffin-lim")
+    assert record["quality"]["stoi_to_source"] > 0.8
+    assert record["words"] is None
+    assert "no generator and griffin-lim" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mode", "option"), [("copy", "--load"), ("perturb", "--vocoder"), ("convert", "--eps")]
+)
+def test_options_that_a_mode_would_ignore_are_refused(mode: str, option: str) -> None:
+    parsed = infer.parse(["-s", "a.wav", "-t", "b.wav", "--mode", mode, option, "0.01"])
+    with pytest.raises(UsageError, match=rf"{option} means nothing with --mode {mode}"):
+        infer.settings_of(parsed)
 
 
 @pytest.mark.parametrize("kind", ["short", "silent", "noise", "text"])
@@ -237,6 +281,7 @@ def test_a_killed_set_goes_on_and_lists_failures(
     generate.main(command)
     rows = [line.split("\t") for line in (out / "manifest.tsv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["id", "000000", "000001", "000002"]
+    assert dict(zip(*rows[:2], strict=True))["vocoder"] == "griffin-lim"
     assert rows[2][-1] == "x.wav: the recording is silent."
     assert (out / "000000.wav").stat().st_mtime_ns == before
     summary = json.loads((out / "manifest.json").read_text())
@@ -288,9 +333,9 @@ def test_pitch_follows_the_voice(clips: tuple[Path, Path]) -> None:
 def test_copies_by_griffin_lim_are_still_the_speaker(
     tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    converter_ = Converter(weights, "griffin-lim")
+    converter_, copier = Converter(weights, "griffin-lim"), Copier("griffin-lim")
     source = hear(clips[0])
-    save_wav(tmp_path / "copy.wav", converter_.copy(source), converter_.rate)
+    save_wav(tmp_path / "copy.wav", copier.convert(source), copier.rate)
     asked = Judge(str(tiny_model))
     score = asked.opinion(asked.profile([clips[0]]), tmp_path / "copy.wav").score
     assert score is not None
@@ -320,7 +365,7 @@ def test_verify_can_demand_that_speech_is_real(
         countermeasure.load("x")
 
 
-@pytest.mark.usefixtures("copying")
+@pytest.mark.usefixtures("copying", "quick")
 def test_the_demo_converts_only_with_shipped_weights(
     tiny_model: Path, weights: Path, corpus: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -12,6 +12,8 @@ import torch
 
 from advgan import checkpoint, judge
 from advgan.generator import Generator, GeneratorConfig
+from advgan.words import Transcript
+from speakerguard.errors import UsageError
 
 SPEC = importlib.util.spec_from_file_location(
     "attack_table", Path(__file__).parents[1] / "tools" / "attack_table.py"
@@ -39,8 +41,10 @@ def test_a_table_on_real_speech(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """A generator that gives the target back must be accepted as the target is, and be timed."""
+    monkeypatch.setattr(table, "said_in", lambda _: Transcript(("please", "call", "stella"), -1.0))
+    monkeypatch.setattr(table, "transcribe", lambda _: Transcript(("please", "call"), -1.0))
     monkeypatch.setattr(judge, "dnsmos", lambda _: {"overall": 3.0, "p808": 3.0})
-    monkeypatch.setattr(Generator, "forward", lambda _, source, target: target)
+    monkeypatch.setattr(Generator, "forward", lambda _, source, target, *told: target)
     checkpoint.save(
         "generator", Generator(GeneratorConfig(width=4, blocks=1)), tmp_path / "g.safetensors"
     )
@@ -67,9 +71,21 @@ def test_a_table_on_real_speech(
     assert rows["copy"]["stoi_to_source"] > 0.8
     assert rows["zero-effort"]["stoi_to_source"] > 0.99
     assert rows["copy"]["real_time"] > 0
+    assert rows["copy"]["word_errors"] == pytest.approx(1 / 3)
+    assert (rows["copy"]["understood"], rows["copy"]["words"]) == (2, 6)
+    assert rows["genuine"]["word_errors"] is None
     printed = capsys.readouterr().out
     assert "| plain AGAIN-VC |" in printed
+    assert "| word errors, % |" in printed
     made = sorted((tmp_path / "out").rglob("*.wav"))
     before = [path.stat().st_mtime_ns for path in made]
     table.main()  # everything is there already
     assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_models_are_named_by_row() -> None:
+    named = table.named_models(["again-vc=runs/x", "perturber=a=b"])
+    assert named == {"again-vc": "runs/x", "perturber": "a=b"}
+    for wrong in ("runs/x", "again-vc=", "nobody=runs/x"):
+        with pytest.raises(UsageError, match=r"give ROW=MODEL, where ROW is again-vc or"):
+            table.named_models([wrong])

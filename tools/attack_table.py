@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import json
 import sys
@@ -31,6 +32,7 @@ from advgan.converter import (
     PERTURBER,
     PLAIN,
     Converter,
+    Copier,
     Heard,
     PerturbingConverter,
     hear,
@@ -38,8 +40,8 @@ from advgan.converter import (
 )  # fmt: skip
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
-from advgan.mel import STANDARD, MelSpectrogram
-from speakerguard.audio import SAMPLE_RATE, printable
+from advgan.words import Transcript, compare, transcribe
+from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
@@ -47,58 +49,58 @@ from speakerguard.trials import replace_file, speaker_of
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000
+GENUINE = "genuine"
+ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a title, and how a pair becomes what is presented."""
+    """One line of the table: a title, how a pair becomes what is presented, and by what weights."""
 
     key: str
     title: str
     make: Make
-    fingerprint: str = ""
+    weights: str = ""
 
 
 def rows(options: argparse.Namespace) -> list[Row]:
     """The controls, then every attack whose weights are there."""
+    named = named_models(options.load)
     copier = Copier(options.vocoder)
+    vocoder = copier.vocoder.name
     found = [
         Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
-        Row("copy", f"vocoder-only copy of the source ({copier.name})", copier),
+        Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
     for key, title in ((PLAIN, "plain AGAIN-VC"), (ADVERSARIAL, "adversarially trained")):
-        named = dict(given.split("=", 1) for given in options.load)
-        model = named.get(key, key)
         if key in named or checkpoint.shipped(key):
-            converter = Converter(model, options.vocoder)
-            found.append(Row(key, title, _converting(converter), converter.fingerprint))
+            converter = Converter(named.get(key, key), options.vocoder)
+            weights = f"{converter.fingerprint} {vocoder}"
+            found.append(Row(key, title, _made_by(converter), weights))
         else:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
-    if PERTURBER in (named := dict(given.split("=", 1) for given in options.load)) or (
-        checkpoint.shipped(PERTURBER)
-    ):
+    if PERTURBER in named or checkpoint.shipped(PERTURBER):
         perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
         title = f"perturbation, eps {perturbing.epsilon:g}"
-        found.append(Row(PERTURBER, title, _converting(perturbing), perturbing.fingerprint))
-    found.append(Row("genuine", "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
+        found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
+    found.append(Row(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
     return found
 
 
-class Copier:
-    """The source through mel and vocoder alone."""
+def named_models(given: Sequence[str]) -> dict[str, str]:
+    """``ROW=MODEL`` as a dictionary.
 
-    def __init__(self, vocoder: str | None) -> None:
-        self.vocoder, self.mel = checkpoint.load_vocoder(vocoder), MelSpectrogram()
-        self.name = self.vocoder.name
+    Raises:
+        UsageError: no such row.
+    """
+    pairs = [text.partition("=") for text in given]
+    for text, (key, _, model) in zip(given, pairs, strict=True):
+        if key not in ATTACKS or not model:
+            raise UsageError(f"--load {text}: give ROW=MODEL, where ROW is {' or '.join(ATTACKS)}.")
+    return {key: model for key, _, model in pairs}
 
-    def __call__(self, source: Heard, _: Heard) -> tuple[np.ndarray, int]:
-        """See :class:`Row`."""
-        from advgan.converter import copy_of
 
-        return copy_of(source, self.vocoder, self.mel), STANDARD.sample_rate
-
-
-def _converting(converter: Converter | PerturbingConverter) -> Make:
+def _made_by(converter: Converter | PerturbingConverter | Copier) -> Make:
     return lambda source, target: (converter.convert(source, target), converter.rate)
 
 
@@ -107,7 +109,8 @@ def measure(
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept."""
-    asked = "+".join([row.fingerprint, *(judge.verifier.fingerprint for judge in judges)])
+    prints = [row.weights, *(judge.verifier.fingerprint for judge in judges)]
+    asked = "+".join([*prints, *(["words"] if options.words else [])])
     folder = options.out / row.key
     folder.mkdir(parents=True, exist_ok=True)
     done = {i: r for i, r in read_journal(folder).items() if r["asked"] == asked}
@@ -116,7 +119,7 @@ def measure(
         name = f"{pair.source}|{pair.target}|{pair.enrol}"
         if name not in done:
             done[name] = {"id": name, "asked": asked} | _measure(
-                row, pair, folder / f"{index:04d}.wav", options.root, judges, detector
+                row, pair, folder / f"{index:04d}.wav", options, judges, detector
             )
             append(folder, done[name])
         records.append({**done[name], "source": pair.source, "target": pair.target})
@@ -128,9 +131,10 @@ def measure(
 
 
 def _measure(
-    row: Row, pair: Pair, path: Path, root: Path, judges: Sequence[Judge],
+    row: Row, pair: Pair, path: Path, options: argparse.Namespace, judges: Sequence[Judge],
     detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
+    root: Path = options.root
     source, target = hear(root / pair.source), hear(root / pair.target, speech_only=True)
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -142,6 +146,7 @@ def _measure(
     return {
         "scores": scores,
         "quality": quality(path, source),
+        "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
         "conversion_seconds": seconds,
     }
@@ -152,6 +157,20 @@ def _detected(detector: Detector | None, path: Path) -> float | None:
     with contextlib.suppress(AudioError):
         return detector.llr(path) if detector else None
     return None
+
+
+def _words(source: Path, path: Path, row: Row) -> dict[str, Any] | None:
+    """What a recogniser hears in the saved file beside the source; None where that says nothing."""
+    if row.key == GENUINE or not (said := said_in(source)) or not said.understood:
+        return None
+    found = compare(said, transcribe(read(path)))
+    return dataclasses.asdict(found) if found else None
+
+
+@functools.cache
+def said_in(source: Path) -> Transcript | None:
+    """A source's transcript, made once for all rows."""
+    return transcribe(read(source))
 
 
 @functools.cache
@@ -182,13 +201,13 @@ def summarise(
     row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
 ) -> dict[str, Any]:
     """The figures of one line."""
-    genuine = row.key == "genuine"
+    genuine = row.key == GENUINE
     targets = [speaker_of(r["target"]) for r in records]
     sources = targets if genuine else [speaker_of(r["source"]) for r in records]
     line: dict[str, Any] = {"row": row.title, "key": row.key, "pairs": len(records)}
     for judge in judges:
         scores = [r["scores"][judge.name] for r in records]
-        passed = [s is not None and s >= judge.point.threshold for s in scores]
+        passed = [s is not None and judge.point.accepts(s) for s in scores]
         value, interval = share(passed, sources, targets)
         heard = [s for s in scores if s is not None]
         line[judge.name] = {
@@ -201,11 +220,14 @@ def summarise(
         line[figure] = float(np.mean(found)) if found and not (
             genuine and figure != "dnsmos"
         ) else None  # fmt: skip
+    spoken = [r["words"] for r in records if r["words"]]
+    line["words"], line["understood"] = sum(w["count"] for w in spoken), len(spoken)
+    line["word_errors"] = sum(w["errors"] for w in spoken) / line["words"] if spoken else None
     found = [r["llr"] for r in records if r["llr"] is not None]
     line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
     seconds = sum(r["conversion_seconds"] for r in records)
     length = sum(r["quality"]["seconds"] for r in records)
-    made = row.key not in {"genuine", "zero-effort"}
+    made = row.key not in {GENUINE, "zero-effort"}
     line["real_time"] = length / max(seconds, 1e-9) if made else None
     return line
 
@@ -214,7 +236,8 @@ def describe(lines: Sequence[Mapping[str, Any]], judges: Sequence[Judge]) -> str
     """The Markdown table."""
     heads = [f"accepted by {judge.name} at {judge.point.name}, % [95 %]" for judge in judges]
     figures = {"dnsmos": "DNSMOS", "stoi_to_source": "STOI", "pitch_correlation": "F0 corr.",
-               "called_made": "called made, %", "real_time": "× real time"}  # fmt: skip
+               "word_errors": "word errors, %", "called_made": "called made, %",
+               "real_time": "× real time"}  # fmt: skip
     text = ["| | " + " | ".join([*heads, *figures.values()]) + " |",
             "|---" * (1 + len(heads) + len(figures)) + "|"]  # fmt: skip
     for line in lines:
@@ -227,7 +250,7 @@ def describe(lines: Sequence[Mapping[str, Any]], judges: Sequence[Judge]) -> str
             )
         for name in figures:
             value = line[name]
-            scale = 100 if name == "called_made" else 1
+            scale = 100 if name in {"called_made", "word_errors"} else 1
             cells.append("" if value is None else f"{scale * value:.{0 if scale > 1 else 2}f}")
         text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text)
@@ -246,6 +269,7 @@ def main() -> None:
     add("--point", default="fa-1%")
     add("--load", nargs="*", default=[], metavar="ROW=MODEL", help="such as again-vc=runs/x")
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
+    add("--no-words", dest="words", action="store_false", help="spare the speech recogniser's time")
     add("--out", type=Path, default=Path("runs/attack-table"))
     options = parser.parse_args()
     torch.set_num_threads(1)
