@@ -6,6 +6,8 @@ profile; of ``doctor``, 1 where something is wrong; 70 is a bug.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -294,6 +296,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    atexit.register(gc.freeze)  # or Python's end looks through all it imported for cycles, slowly
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
     try:
