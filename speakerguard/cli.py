@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from speakerguard import cli_export, cli_stream, cli_trials
+from speakerguard import cli_export, cli_stream, cli_trials, cli_voices
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
     Engine,
@@ -245,6 +245,7 @@ def convert(source: Path, out: Path) -> None:
 
 app.command()(cli_export.export)
 app.command()(cli_export.quantise)
+app.command()(cli_voices.voices)
 
 
 @app.command()

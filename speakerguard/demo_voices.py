@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,7 @@ def synthesise(folder: Path, speakers: int = 4, utterances: int = 4, seed: int =
     random = np.random.default_rng(seed)
     pairs = list(itertools.permutations(SENTENCES, 2))
     paths = []
-    with _Espeak() as espeak:
+    with Espeak() as espeak:
         for voice in VOICES[:speakers]:
             (folder / voice.name).mkdir(parents=True, exist_ok=True)
             for number, pair in enumerate(random.permutation(len(pairs))[:utterances], start=1):
@@ -114,17 +115,32 @@ def synthesise(folder: Path, speakers: int = 4, utterances: int = 4, seed: int =
     return paths
 
 
-class _Espeak:
+def variants() -> list[str]:
+    """Names of the voice variants that eSpeak NG brings, in order.
+
+    Raises:
+        UsageError: the synthesiser is not installed.
+    """
+    return sorted(path.name for path in Path(_loader().get_data_path(), "voices", "!v").iterdir())
+
+
+def _loader() -> Any:
+    """The package that holds the library and its data."""
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise UsageError(
+            "the demo voices need a speech synthesiser: pip install speakerguard[demo], or set "
+            "SPEAKERGUARD_DATA to a folder of recordings (speaker/utterance)."
+        ) from None
+    return espeakng_loader
+
+
+class Espeak:
     """The library, loaded anew: its voices keep state, so a used one would not repeat itself."""
 
-    def __enter__(self) -> _Espeak:
-        try:
-            import espeakng_loader
-        except ImportError:
-            raise UsageError(
-                "the demo voices need a speech synthesiser: pip install speakerguard[demo], or set "
-                "SPEAKERGUARD_DATA to a folder of recordings (speaker/utterance)."
-            ) from None
+    def __enter__(self) -> Espeak:
+        espeakng_loader = _loader()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         original = Path(espeakng_loader.get_library_path())
         copy = shutil.copy(original, Path(self._folder.name) / original.name)

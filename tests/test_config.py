@@ -60,7 +60,24 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     config = load(write(tmp_path, GOOD))
     assert isinstance(config, TrainConfig)
     assert config.data.speeds == (1.0,)
+    assert config.data.folders == (Path("train"),)
+    assert config.attacks is None
+    assert config.choose_by == "pooled"
     assert config.model.head == "tdnn"
+
+
+def test_training_folders_may_be_listed(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD.replace("train: train", "train: [train, runs/voices]")))
+    assert config.data.folders == (Path("train"), Path("runs/voices"))
+
+
+def test_the_hardened_guard_goes_on_from_the_guard() -> None:
+    by_name = {path.stem: load(path) for path in CONFIGS}
+    guard, hardened = by_name["guard"], by_name["hardened"]
+    assert hardened.init == "guard"
+    assert hardened.model == guard.model
+    assert hardened.attacks is not None
+    assert hardened.learning_rate < guard.learning_rate
 
 
 @pytest.mark.parametrize(
@@ -83,10 +100,15 @@ def test_an_unknown_key_names_its_neighbour(
 
 @pytest.mark.parametrize(
     ("section", "wrong", "near"),
-    [("data", "unlabeled", "unlabelled"), ("loss", "distil_cosin", "distil_cosine")],
+    [
+        ("data", "unlabeled", "unlabelled"),
+        ("loss", "distil_cosin", "distil_cosine"),
+        ("attacks", "epsilom", "epsilon"),
+    ],
 )
 def test_also_in_sections(tmp_path: Path, section: str, wrong: str, near: str) -> None:
-    path = write(tmp_path, GOOD.replace(f"{section}:\n", f"{section}:\n  {wrong}: 1\n"))
+    good = GOOD + "attacks:\n  share: 0.1\n"
+    path = write(tmp_path, good.replace(f"{section}:\n", f"{section}:\n  {wrong}: 1\n"))
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == (f"{path}: unknown key '{section}.{wrong}'; did you mean '{near}'?")
@@ -115,6 +137,17 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         ("steps: 10", "steps: 10\ncrop_seconds: 3", r"crop_seconds: .*tuple, got 3"),
         ("steps: 10", "steps: 10\nunlabelled_share: 0.1", r"needs data.unlabelled"),
         ("steps: 10", "steps: 10\nmodel: {head: lstm}", r"model.head: .*'tdnn'.*got 'lstm'"),
+        ("train: train", "train: [a, a]", r"data.train: must name a folder, or several different"),
+        ("train: train", "train: []", r"data.train: must name a folder"),
+        ("steps: 10", "steps: 10\nchoose_by: eer", r"choose_by: .*'pooled' or 'mean', got 'eer'"),
+        ("steps: 10", "steps: 10\nattacks: {}", r"attacks: nothing attacks; give folders in made"),
+        ("steps: 10", "steps: 10\nattacks: {share: 0.9}", r"attacks.share: .*got 0.9"),
+        ("steps: 10", "steps: 10\nattacks: {share: 0.1, keep_source: 1}", r"attacks: keep_source"),
+        (
+            "steps: 10",
+            "steps: 10\nattacks: {made: [x], keep_source: 1}",
+            r"keep_source follows the teacher; give loss.distil_cosine",
+        ),
         ("train: train", "train: train\n  speeds: []", r"data.speeds: .*at least 1"),
         ("train: train", "train: train\n  speeds: [1, 0]", r"data.speeds.1: .*got 0"),
     ],
