@@ -63,6 +63,8 @@ class DetectorTask(Task):
     def __init__(self, config: DetectorConfig, report: Report = print) -> None:
         torch.set_num_threads(config.threads)
         self.config = config
+        for folder in (*config.spoofs, *config.dev_spoofs):
+            read_manifest(folder)  # before speech is prepared, which may take long
         self.crops = Crops(config, report)
         self.spoofs = [made_speech(folder, config) for folder in config.spoofs]
         bank = NoiseBank.load(config.augment) if config.augment else NoiseBank((), ())
@@ -110,7 +112,7 @@ class DetectorTask(Task):
         real = torch.arange(len(mel), device=mel.device) < half
         self.network.train()
         loss = detect_loss(self.network(mel).flatten(1).mean(dim=1), real)
-        descend(loss, self.optimisers["network"], self.parameters, config.clip)
+        descend(loss, [self.optimisers["network"]], self.parameters, config.clip)
         return {"detect": loss.item()}
 
     def evaluate(self) -> dict[str, float]:
@@ -186,9 +188,8 @@ def made_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
     Cut as real speech is, or silences would give the classes away.
 
     Raises:
-        UsageError: no manifest is there, or nothing it lists holds speech.
+        UsageError: nothing in it holds speech.
     """
-    read_manifest(folder)
     return prepare(folder, config.data.cache, labelled=False, workers=default_workers())
 
 

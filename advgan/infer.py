@@ -198,8 +198,8 @@ def describe(record: dict[str, Any]) -> str:
     return "\n".join(
         [
             printable(f"{record['source']} -> {record['target']}"),
-            f"  guard     {before.shown} before, {after.shown} after; threshold "
-            f"{after.threshold:+.3f} ({after.point}): {decision}",
+            f"  guard     {before.shown} before, {after.shown} after, in {after.unit}",
+            f"  decision  {decision}; threshold {after.threshold:+.3f} ({after.point})",
             f"  detector  {opinion}",
             f"  quality   {figures or 'not measured'}",
             f"  words     {_shown(record['words'])}",

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advgan.command import ending
 from advgan.generator import Generator, GeneratorConfig
 from speakerguard.checkpoint import MODEL_FILE
-from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.errors import CheckpointError, UsageError
 
 # Name in the original, and here. The third layer of a block of ours is its activation in both.
 _NAMES = (
@@ -86,16 +87,13 @@ def main(arguments: Sequence[str]) -> None:
     """Convert a ``.pth`` to a checkpoint's folder."""
     from advgan import checkpoint
 
-    if len(arguments) != 2:
-        sys.exit("usage: python -m advgan.legacy CHECKPOINT.pth FOLDER")
-    source, folder = map(Path, arguments)
-    about = {"objective": "vc", "converted_from": source.name}
-    try:
-        path = folder / MODEL_FILE
+    with ending("advgan.legacy", "nothing is kept"):
+        if len(arguments) != 2:
+            raise UsageError("usage: python -m advgan.legacy CHECKPOINT.pth FOLDER")
+        source, folder = map(Path, arguments)
+        path, about = folder / MODEL_FILE, {"objective": "vc", "converted_from": source.name}
         fingerprint = checkpoint.save("generator", load_pth(source), path, about=about)
-    except SpeakerguardError as error:
-        sys.exit(str(error))
-    print(f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}")
+        print(f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}")
 
 
 if __name__ == "__main__":
