@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from advgan import checkpoint
-from advgan.batches import Crops, DevPair, load_dev
+from advgan.batches import Crops, load_dev
 from advgan.config import AdversarialConfig
 from advgan.conversion import copy_of, device, start, swap_halves
 from advgan.discriminator import Discriminator, deceive_loss, judge_loss
 from advgan.generator import Generator
 from advgan.guard import GuardLoss
-from advgan.loop import Report, Task, descend
+from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.perturber import Perturber
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, Vocoder
@@ -50,15 +50,11 @@ class AdversarialTask(Task):
         self.modules = {"network": self.network, "average": self.average, "judge": self.judge}
         self.averages = {"average": "network"}
         self.parameters = list(self.network.parameters())
-        self.optimisers = {
-            "network": torch.optim.Adam(
-                self.parameters, config.learning_rate, betas=(0.5, 0.999),
-                weight_decay=config.weight_decay,
-            ),
-            "judge": torch.optim.Adam(
-                self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
-            ),
-        }  # fmt: skip
+        self.movers = network_optimisers(self.network, config, betas=(0.5, 0.999))
+        self.optimisers = dict(zip(("network", "kernels"), self.movers, strict=False))
+        self.optimisers["judge"] = torch.optim.Adam(
+            self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
+        )
         report(
             f"against {config.guard} {self.guard.fingerprint}, from a score of "
             f"{self.guard.threshold:.3f} ({self.guard.unit})"
@@ -93,12 +89,12 @@ class AdversarialTask(Task):
         """Teach the discriminator mels (B, bands, T), then ask it how well ``made`` passes."""
         judged = judge_loss(self.judge(real), self.judge(made.detach()))
         parameters = list(self.judge.parameters())
-        descend(judged, self.optimisers["judge"], parameters, self.config.clip)
+        descend(judged, [self.optimisers["judge"]], parameters, self.config.clip)
         return deceive_loss(self.judge(made))
 
     def _descend(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         loss = torch.stack(list(parts.values())).sum()
-        descend(loss, self.optimisers["network"], self.parameters, self.config.clip)
+        descend(loss, self.movers, self.parameters, self.config.clip)
         return {name: part.item() for name, part in parts.items()}
 
     def _measures(self, rows: list[dict[str, float]]) -> dict[str, float]:
@@ -116,6 +112,12 @@ class ConvertTask(AdversarialTask):
     def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
         torch.manual_seed(config.seed)
         super().__init__(config, Generator(config.model), report)
+        told, known = config.model.embedding, self.guard.encoder.config.dimension
+        if told not in (0, known):
+            raise ConfigError(
+                f"model.embedding is {told}, but {config.guard} makes embeddings of {known} "
+                f"values: set it to {known}, or to 0."
+            )
         self.vocoder = frozen_vocoder(config)
 
     def learn(self, step: int) -> dict[str, float]:
@@ -128,11 +130,14 @@ class ConvertTask(AdversarialTask):
                 self.mel(from_guard(c))[:, :, : config.frames] for c in (sources, targets)
             )
             voices = self._embed(enrolled, SAMPLE_RATE)
+            told = self._told(torch.cat([self._embed(c, SAMPLE_RATE) for c in (sources, targets)]))
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
             made = self.network(
-                torch.cat([source, source]), torch.cat([swap_halves(source), target])
+                torch.cat([source, source]),
+                torch.cat([swap_halves(source), target]),
+                told,
             ).float()
         rebuilt, converted = made.chunk(2)
         parts = self._parts(self.network, source, rebuilt, converted, voices)
@@ -145,9 +150,10 @@ class ConvertTask(AdversarialTask):
         with torch.inference_mode():
             for pair in self.dev:
                 source, target = (self._mel(c) for c in (pair.source, pair.target))
-                rebuilt = self.average(source, swap_halves(source))
-                converted = self.average(source, target)
-                voice = self._voice(pair)
+                own, voice = self._voice(pair.source), self._voice(pair.enrol)
+                known = self._told(self._voice(pair.target))
+                rebuilt = self.average(source, swap_halves(source), self._told(own))
+                converted = self.average(source, target, known)
                 parts = self._parts(self.average, source, rebuilt, converted, voice)
                 rows.append({name: part.item() for name, part in parts.items()})
         return self._measures(rows)
@@ -173,8 +179,11 @@ class ConvertTask(AdversarialTask):
         mel: Tensor = self.mel(from_guard(waveform[None].to(device())))
         return mel
 
-    def _voice(self, pair: DevPair) -> Tensor:
-        return self._embed(pair.enrol[None].to(device()), SAMPLE_RATE)
+    def _voice(self, waveform: Tensor) -> Tensor:
+        return self._embed(waveform[None].to(device()), SAMPLE_RATE)
+
+    def _told(self, embeddings: Tensor) -> Tensor | None:
+        return embeddings if self.config.model.embedding else None
 
 
 class PerturbTask(AdversarialTask):

@@ -74,7 +74,17 @@ class RunConfig(_Strict):
     dev_size: int = Field(default=24, ge=2)
 
 
-class VcConfig(RunConfig):
+class OptimisedConfig(RunConfig):
+    """A run that may leave Adam for Muon.
+
+    Attributes:
+        optimiser: ``adam``, or ``muon`` for the kernels and Adam for the rest.
+    """
+
+    optimiser: Literal["adam", "muon"] = "adam"
+
+
+class VcConfig(OptimisedConfig):
     """Plain conversion: AGAIN-VC's self-reconstruction.
 
     Attributes:
@@ -123,7 +133,7 @@ class AdversarialWeights(_Strict):
     sound: float = Field(default=0.1, ge=0)
 
 
-class AdversarialConfig(RunConfig):
+class AdversarialConfig(OptimisedConfig):
     """Training against a guard.
 
     Attributes:

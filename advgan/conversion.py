@@ -13,7 +13,7 @@ from advgan.batches import Crops, DevPair, load_dev
 from advgan.config import VcConfig
 from advgan.generator import Generator
 from advgan.guard import GuardLoss
-from advgan.loop import Report, Task, descend
+from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.vocoder import GriffinLim
 from speakerguard.checkpoint import MODEL_FILE
@@ -28,17 +28,20 @@ def device() -> torch.device:
 def start(kind: str, network: nn.Module, init: str | None) -> nn.Module:
     """``network`` on the device, with the weights of ``init`` where that is given.
 
+    A generator that is told an embedding may start from one that is not.
+
     Raises:
         CheckpointError: ``init`` has another shape.
     """
     if init:
         loaded = checkpoint.load(kind, init).network
-        if loaded.config != network.config:
+        wanted: Any = network.config
+        plain = wanted.model_copy(update={"embedding": 0} if kind == "generator" else {})
+        if loaded.config not in (wanted, plain):
             raise CheckpointError(
-                f"{init}: its network is {loaded.config}, the configuration asks for "
-                f"{network.config}."
+                f"{init}: its network is {loaded.config}, the configuration asks for {wanted}."
             )
-        network = loaded
+        network.load_state_dict(loaded.state_dict(), strict=loaded.config == wanted)
     return network.to(device())
 
 
@@ -65,12 +68,8 @@ class VcTask(Task):
         self.modules = {"generator": self.generator, "average": self.average}
         self.averages = {"average": "generator"}
         self.parameters = list(self.generator.parameters())
-        self.optimisers = {
-            "generator": torch.optim.Adam(
-                self.parameters, config.learning_rate, weight_decay=config.weight_decay,
-                amsgrad=True,
-            )
-        }  # fmt: skip
+        self.movers = network_optimisers(self.generator, config, amsgrad=True)
+        self.optimisers = dict(zip(("generator", "kernels"), self.movers, strict=False))
 
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""
@@ -81,7 +80,7 @@ class VcTask(Task):
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             rebuilt = self.generator(mel, swap_halves(mel))
         loss = nn.functional.l1_loss(rebuilt.float(), mel)
-        descend(loss, self.optimisers["generator"], self.parameters, config.clip)
+        descend(loss, self.movers, self.parameters, config.clip)
         return {"reconstruction": loss.item()}
 
     def evaluate(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from advgan import checkpoint
 from advgan.checkpoint import load_vocoder
 from advgan.files import whole_file
 from advgan.generator import Generator
+from advgan.guard import GuardLoss
 from advgan.legacy import load_pth
 from advgan.mel import LEVEL, MIN_FRAMES, STANDARD, MelSpectrogram
 from advgan.perturber import Perturber
@@ -93,6 +94,7 @@ class Converter:
     Args:
         generator: name, folder or file of a checkpoint, or an original AGAIN-VC ``.pth``.
         vocoder: see :func:`advgan.checkpoint.load_vocoder`.
+        guard: the verifier whose embedding of the target a generator is told, if it wants one.
 
     Raises:
         CheckpointError: a part is missing or does not fit; weights are never made up.
@@ -104,7 +106,9 @@ class Converter:
         self,
         generator: str | os.PathLike[str] | None = None,
         vocoder: str | os.PathLike[str] | None = None,
+        guard: str = "guard",
     ) -> None:
+        self.guard: GuardLoss | None = None
         name = default_generator() if generator is None else generator
         self.name = printable(os.fspath(name))
         if Path(name).suffix == ".pth":
@@ -114,6 +118,8 @@ class Converter:
             STANDARD.require(loaded.convention, f"the generator {self.name}")
             assert isinstance(loaded.network, Generator)
             self.generator, self.fingerprint = loaded.network, loaded.fingerprint
+            if self.generator.config.embedding:
+                self.guard = guard_of(self.name, loaded, guard)
         self.vocoder = load_vocoder(vocoder)
         self.mel = MelSpectrogram()
 
@@ -123,12 +129,14 @@ class Converter:
         What is longer than :data:`PIECE_SECONDS` is converted in pieces that fade into each
         other, so that memory is bounded.
         """
-        voice = self.mel_of(target)
+        voice, told = self.mel_of(target), None
         with torch.inference_mode():
-            pieces = [
-                self.vocoder(self.generator(mel_of(piece, self.mel, source.rms), voice))[0].numpy()
-                for piece in cut_to_pieces(source)
-            ]
+            if self.guard is not None:
+                told = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
+            pieces = []
+            for piece in cut_to_pieces(source):
+                made = self.generator(mel_of(piece, self.mel, source.rms), voice, told)
+                pieces.append(self.vocoder(made)[0].numpy())
         return limited(joined(pieces, round(FADE_SECONDS * self.rate)))
 
     def mel_of(self, heard: Heard) -> Tensor:
@@ -171,19 +179,11 @@ class PerturbingConverter:
         guard: str = "guard",
         epsilon: float | None = None,
     ) -> None:
-        from advgan.guard import GuardLoss
-
         loaded = checkpoint.load("perturber", PERTURBER if model is None else model)
         assert isinstance(loaded.network, Perturber)
         self.name = printable(os.fspath(PERTURBER if model is None else model))
         self.network, self.fingerprint = loaded.network, loaded.fingerprint
-        self.guard = GuardLoss(guard)
-        trained = loaded.about.get("guard")
-        if trained != self.guard.fingerprint:
-            raise CheckpointError(
-                f"{self.name} was trained against the guard {trained}, this is "
-                f"{self.guard.fingerprint}: its embeddings mean something else. Train it again."
-            )
+        self.guard = guard_of(self.name, loaded, guard)
         self.epsilon = self.network.config.epsilon if epsilon is None else epsilon
         if not 0 < self.epsilon <= 0.1:
             raise UsageError(f"--eps is {self.epsilon:g}; give a number above 0, at most 0.1.")
@@ -200,6 +200,22 @@ class PerturbingConverter:
                 changed = waveform + scale * self.network.delta(waveform, voice)
                 pieces.append(changed.clamp(-1, 1)[0].numpy())
         return joined(pieces, round(FADE_SECONDS * SAMPLE_RATE))
+
+
+def guard_of(name: str, loaded: checkpoint.Loaded, guard: str) -> GuardLoss:
+    """The verifier that a network was trained against, whose embeddings it understands.
+
+    Raises:
+        CheckpointError: ``guard`` has other weights.
+    """
+    found = GuardLoss(guard)
+    trained = loaded.about.get("guard")
+    if trained != found.fingerprint:
+        raise CheckpointError(
+            f"{name} was trained against the guard {trained}, this is {found.fingerprint}: its "
+            "embeddings mean something else. Train it again."
+        )
+    return found
 
 
 def mel_of(heard: Heard, mel: MelSpectrogram, rms: float | None = None) -> Tensor:

@@ -31,6 +31,8 @@ class GeneratorConfig(BaseModel):
         content: channels that carry the words.
         blocks: of encoder and decoder alike.
         guidance: slope of the sigmoid.
+        embedding: values of a verifier's embedding of the target, which the decoder is told as
+            well; 0, as published, leaves it out.
         legacy: run the GRU over the batch, as the original does.
     """
 
@@ -41,6 +43,7 @@ class GeneratorConfig(BaseModel):
     content: int = Field(default=4, ge=1)
     blocks: int = Field(default=6, ge=1)
     guidance: float = Field(default=0.1, gt=0)
+    embedding: int = Field(default=0, ge=0)
     legacy: bool = False
 
 
@@ -77,12 +80,13 @@ class Generator(nn.Module):
         content, voice = self.encoder(mel)
         return Encoding(torch.sigmoid(self.config.guidance * content), voice)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+    def forward(self, source: Tensor, target: Tensor, embedding: Tensor | None = None) -> Tensor:
         """Convert.
 
         Args:
             source: (B, bands, T), the words.
             target: (B, bands, any length), the voice.
+            embedding: (B, embedding), how a verifier hears the target, where that is told.
 
         Returns:
             (B, bands, T).
@@ -90,7 +94,8 @@ class Generator(nn.Module):
         frames = source.shape[2]
         if self.config.legacy:
             source, target = _eights(source), _eights(target)
-        converted: Tensor = self.decoder(self.encode(source).content, self.encode(target))
+        voice = self.encode(target)
+        converted: Tensor = self.decoder(self.encode(source).content, voice, embedding)
         return converted[:, :, :frames]
 
 
@@ -121,18 +126,31 @@ class Decoder(nn.Module):
         self.first = _conv(config.content, width, 3)
         self.blocks = nn.ModuleList(_block(width) for _ in range(config.blocks))
         self.refine = nn.ModuleList(_block(width) for _ in range(config.blocks))
+        if config.embedding:  # nothing is told at first, so that plain weights go on as they were
+            self.told = nn.Linear(config.embedding, 2 * width * config.blocks)
+            nn.init.zeros_(self.told.weight)
+            nn.init.zeros_(self.told.bias)
         self.gru = nn.GRU(width, width, 2, batch_first=not config.legacy)
         self.last = nn.Linear(width, config.bands)
 
-    def forward(self, content: Tensor, target: Encoding) -> Tensor:
+    def forward(self, content: Tensor, target: Encoding, embedding: Tensor | None) -> Tensor:
+        voices = target.voice
+        if embedding is not None:
+            told = self.told(embedding).float().view(len(embedding), 2, len(voices), -1, 1)
+            voices = [
+                Statistics(voice.mean + shift, voice.deviation * (1 + scale))
+                for voice, shift, scale in zip(
+                    voices, told[:, 0].unbind(1), told[:, 1].unbind(1), strict=True
+                )
+            ]
         y = apply_voice(normalise(content)[0], normalise(target.content)[1])
         y = nn.functional.leaky_relu(self.first(y))
-        for block, refine, voice in zip(self.blocks, self.refine, target.voice, strict=True):
+        for block, refine, voice in zip(self.blocks, self.refine, voices, strict=True):
             change = block(y)
             y = y + change + refine(change)
             y = apply_voice(normalise(y)[0], voice)
         # the target's mean leads, so that the GRU begins in its voice
-        sequence = torch.cat([target.voice[-1].mean, y], dim=2).transpose(1, 2)
+        sequence = torch.cat([voices[-1].mean, y], dim=2).transpose(1, 2)
         sequence, _ = self.gru(sequence)
         mel: Tensor = self.last(sequence[:, 1:]).transpose(1, 2)
         return mel

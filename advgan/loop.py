@@ -11,16 +11,17 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advgan.checkpoint import write_tensors
-from advgan.config import RunConfig
+from advgan.config import OptimisedConfig, RunConfig
 from speakerguard.checkpoint import MODEL_FILE, read_tensors
 from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.optimisers import KernelMuon, parted
 from speakerguard.plots import plot_history
 from speakerguard.trials import replace_file
 
@@ -62,7 +63,7 @@ class NotFiniteError(Exception):
 
 def descend(
     loss: Tensor,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     parameters: list[nn.Parameter],
     clip: float,
 ) -> None:
@@ -73,12 +74,32 @@ def descend(
     """
     if not torch.isfinite(loss):
         raise NotFiniteError(f"the loss became {loss.item()}")
-    optimiser.zero_grad(set_to_none=True)
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(parameters, clip)
     if not torch.isfinite(norm):
         raise NotFiniteError(f"the gradient became {norm.item()}")
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
+
+
+def network_optimisers(
+    network: nn.Module, config: OptimisedConfig, **adam: Any
+) -> list[torch.optim.Optimizer]:
+    """What ``config`` asks for: Adam, or Muon for the kernels and Adam for the rest.
+
+    Args:
+        adam: further settings of Adam's.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimiser == "adam":
+        return [torch.optim.Adam(network.parameters(), rate, weight_decay=decay, **adam)]
+    kernels, rest = parted(network.parameters())
+    return [
+        torch.optim.Adam(rest, rate, weight_decay=decay, **adam),
+        KernelMuon(kernels, rate, decay),
+    ]
 
 
 class Loop:

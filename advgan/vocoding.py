@@ -111,10 +111,10 @@ class VocoderTask(Task):
         }
         if config.adversarial and step >= config.adversarial_from:
             judged = judge_loss(self.judge(real), self.judge(made.detach()))
-            descend(judged, self.optimisers["judge"], list(self.judge.parameters()), config.clip)
+            descend(judged, [self.optimisers["judge"]], list(self.judge.parameters()), config.clip)
             parts["deceive"] = config.adversarial * deceive_loss(self.judge(made))
         loss = torch.stack(list(parts.values())).sum()
-        descend(loss, self.optimisers["vocoder"], self.parameters, config.clip)
+        descend(loss, [self.optimisers["vocoder"]], self.parameters, config.clip)
         return {name: part.item() for name, part in parts.items()}
 
     def evaluate(self) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""What moves the weights: AdamW for all, or Muon for the convolutions and AdamW for the rest."""
+"""What moves the weights: AdamW for all, or Muon for the kernels and AdamW for the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,36 +11,46 @@ from torch import Tensor, nn
 from speakerguard.config import TrainConfig
 
 
-class Optimisers:
-    """The optimisers of a run, which step together.
+class KernelMuon(torch.optim.Muon):
+    """Muon (Jordan et al. 2024) for kernels of any shape.
 
-    Muon (Jordan et al. 2024) takes the weights that lead from features to features. It knows
-    matrices alone, so each kernel also comes as the matrix that shares its memory.
+    It knows matrices alone, so each kernel (outputs, inputs, ...) also comes as the matrix
+    (outputs, the rest) that shares its memory. Updates are as large as AdamW's, so that one
+    learning rate suits both.
     """
+
+    def __init__(self, kernels: Iterable[Tensor], lr: float, weight_decay: float) -> None:
+        self.kernels = list(kernels)
+        matrices = [_as_matrix(kernel, kernel.detach()) for kernel in self.kernels]
+        super().__init__(matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the kernels."""
+        for kernel in self.kernels:
+            kernel.grad = None
+
+    def step(self, closure: Any = None) -> Any:
+        """Move the kernels by their gradients."""
+        for kernel, matrix in zip(self.kernels, self.param_groups[0]["params"], strict=True):
+            matrix.grad = None if kernel.grad is None else _as_matrix(kernel, kernel.grad)
+        return super().step(closure)  # type: ignore[no-untyped-call]
+
+
+class Optimisers:
+    """The optimisers of a guard's training, which step together."""
 
     def __init__(self, encoder: nn.Module, softmax: nn.Module, config: TrainConfig) -> None:
         rate, decay = config.learning_rate, config.weight_decay
-        rest = [*encoder.parameters(), *softmax.parameters()]
         self.parts: list[torch.optim.Optimizer] = []
-        self.matrices: list[tuple[Tensor, Tensor]] = []
+        rest: Iterable[Tensor] = encoder.parameters()
         if config.optimiser == "muon":
-            hidden = [w for w in encoder.parameters() if w.ndim > 1 and w.shape[1] > 1]
-            self.matrices = [(weight, _as_matrix(weight.detach())) for weight in hidden]
-            taken = {id(weight) for weight in hidden}
-            rest = [weight for weight in rest if id(weight) not in taken]
-            muon = torch.optim.Muon(
-                [matrix for _, matrix in self.matrices],
-                lr=rate,
-                weight_decay=decay,
-                adjust_lr_fn="match_rms_adamw",  # one rate and one decay suit both
-            )
-            self.parts.append(muon)
-        self.parts.append(torch.optim.AdamW(rest, lr=rate, weight_decay=decay))
+            kernels, rest = parted(rest)
+            self.parts.append(KernelMuon(kernels, rate, decay))
+        adam = torch.optim.AdamW([*rest, *softmax.parameters()], lr=rate, weight_decay=decay)
+        self.parts.append(adam)
 
     def step(self, rate: float) -> None:
         """Move the weights by their gradients, at learning rate ``rate``."""
-        for weight, matrix in self.matrices:
-            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate
@@ -66,8 +77,17 @@ class Optimisers:
             part.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _as_matrix(kernel: Tensor) -> Tensor:
-    """A view of ``kernel`` (outputs, inputs, ...), as (outputs, the rest)."""
-    if kernel.ndim == 4:  # channels last in memory
-        kernel = kernel.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    return kernel.flatten(1)
+def parted(parameters: Iterable[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Kernels that lead from features to features, which suit Muon, and all other weights."""
+    kernels: list[Tensor] = []
+    rest: list[Tensor] = []
+    for weight in parameters:
+        (kernels if weight.ndim > 1 and weight.shape[1] > 1 else rest).append(weight)
+    return kernels, rest
+
+
+def _as_matrix(kernel: Tensor, values: Tensor) -> Tensor:
+    """``values`` of a kernel's shape, as (outputs, the rest) in the order of its memory."""
+    if kernel.ndim == 4 and not kernel.is_contiguous():  # channels last
+        values = values.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    return values.flatten(1)

@@ -30,7 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "discriminator": {"width": 2},
     },
     "convert": {
-        "model": {"width": 8, "blocks": 2},
+        "model": {"width": 8, "blocks": 2, "embedding": 192},
+        "optimiser": "muon",
         "discriminator": {"width": 2},
         "iterations": 1,
     },

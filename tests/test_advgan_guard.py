@@ -119,6 +119,12 @@ def test_a_generator_is_pulled_over_the_threshold(make: Make, tmp_path: Path) ->
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+def test_a_generator_must_be_told_the_guards_embeddings_or_none(make: Make, tmp_path: Path) -> None:
+    model = {"width": 8, "blocks": 2, "embedding": 7}
+    with pytest.raises(ConfigError, match=r"model\.embedding is 7, .* 192"):
+        ConvertTask(make("convert", tmp_path, model=model), quiet)  # type: ignore[arg-type]
+
+
 def test_a_perturber_must_know_the_guards_embeddings(make: Make, tmp_path: Path) -> None:
     config = make("perturb", tmp_path, perturber={"width": 8, "blocks": 2, "embedding": 64})
     with pytest.raises(ConfigError, match=r"embedding is 64, but .* of 192 values"):

@@ -107,6 +107,15 @@ def test_a_batch_is_converted_as_its_clips_one_by_one() -> None:
         torch.testing.assert_close(whole[index : index + 1], one, atol=1e-5, rtol=0)
 
 
+def test_a_generator_that_is_told_an_embedding_depends_on_it() -> None:
+    network = generator(TINY.model_copy(update={"embedding": 5}))
+    torch.nn.init.normal_(network.decoder.told.weight)
+    source, told = torch.randn(2, 80, 50) - 2, torch.randn(2, 5)
+    both = network(source, source, told)
+    assert (both - network(source, source)).abs().mean() > 0.01
+    torch.testing.assert_close(both[1:], network(source[1:], source[1:], told[1:]))
+
+
 def test_the_gru_runs_over_time_and_in_legacy_over_the_batch() -> None:
     source, target = torch.randn(2, 80, 48) - 2, torch.randn(2, 80, 48) - 2
     state = generator().state_dict()

@@ -108,6 +108,10 @@ def test_a_run_starts_from_weights_of_the_same_shape_only(make: Make, tmp_path: 
     task = ConvertTask(make("convert", tmp_path / "next", init=str(tmp_path / "plain")), quiet)  # type: ignore[arg-type]
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(task.network.state_dict()[name], tensor)
+    # and to be told nothing is where it starts from
+    mel, told = torch.randn(1, 80, 40), torch.randn(1, 192)
+    network = task.network.eval()
+    torch.testing.assert_close(network(mel, mel, told), plain.eval()(mel, mel))
     wider = {"model": {"width": 16, "blocks": 2}, "init": str(tmp_path / "plain")}
     with pytest.raises(CheckpointError, match=r"width=8.*asks for.*width=16"):
         ConvertTask(make("convert", tmp_path / "third", **wider), quiet)  # type: ignore[arg-type]
