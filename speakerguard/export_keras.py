@@ -81,7 +81,7 @@ def reader(to: str, path: Path) -> Run:
         raise UsageError(
             f"TensorFlow cannot be used here ({error}): pip install 'speakerguard[tensorflow]'."
         ) from None
-    if to == "litert":
+    if to == "litert":  # deprecated; its successor is the package ai-edge-litert
         return _litert(tf.lite.Interpreter(str(path)))
     if to == "keras":
         import keras
