@@ -52,6 +52,8 @@ class Perturber(nn.Module):
         )
         self.norms = nn.ModuleList(nn.GroupNorm(1, c.width) for _ in range(c.blocks))
         self.synthesise = nn.ConvTranspose1d(c.width, 1, c.window, stride=hop, padding=hop)
+        with torch.no_grad():  # a tanh that starts at its bound would not learn
+            self.synthesise.weight *= 0.05
 
     def delta(self, waveform: Tensor, embedding: Tensor) -> Tensor:
         """The perturbation (B, n), no sample of it beyond ``epsilon``."""
