@@ -85,7 +85,7 @@ class Session:
         elif settings.mode == "perturb":
             self.converter = PerturbingConverter(settings.load, settings.guard, settings.eps)
         else:
-            self.converter = Converter(settings.load, settings.vocoder)
+            self.converter = Converter(settings.load, settings.vocoder, settings.guard)
             check_config(settings.config, self.converter.generator.config)
         check_dsp(settings.dsp_config)
         self.judge = Judge(settings.guard, settings.point)

@@ -74,7 +74,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     ]
     for key, title in ((PLAIN, "plain AGAIN-VC"), (ADVERSARIAL, "adversarially trained")):
         if key in named or checkpoint.shipped(key):
-            converter = Converter(named.get(key, key), options.vocoder)
+            converter = Converter(named.get(key, key), options.vocoder, options.judges[0])
             weights = f"{converter.fingerprint} {vocoder}"
             found.append(Row(key, title, _made_by(converter), weights))
         else:
