@@ -72,7 +72,8 @@ class Words:
 def transcribe(waveform: Waveform) -> Transcript | None:
     """English words in float32 (n,) at 16 kHz; None where pocketsphinx is not installed.
 
-    Takes about a quarter of the recording's duration. The same samples give the same words.
+    Takes a quarter of the recording's duration on a free core, and many times that where other
+    programs keep the memory busy. The same samples give the same words.
     """
     decoder = _decoder()
     if decoder is None:
