@@ -63,11 +63,12 @@ class AdversarialTask(Task):
     def save(self, about: Mapping[str, Any]) -> None:
         """See :meth:`Task.save`."""
         about = {
+            **about,  # among them the guard's loss, under a name that is needed otherwise
+            "guard_loss": about["guard"],
             "objective": "adversarial",
             "guard": self.guard.fingerprint,
             "threshold": self.guard.threshold,
             "vocoder": self.config.vocoder,
-            **about,
         }
         checkpoint.save(self.kind, self.average, self.config.out / MODEL_FILE, STANDARD, about)
 

@@ -17,6 +17,7 @@ from advgan.conversion import VcTask
 from advgan.loop import Loop
 from advgan.train import main
 from advgan.vocoding import VocoderTask
+from speakerguard.checkpoint import load
 from speakerguard.config import load_as
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError, UsageError
 
@@ -35,7 +36,7 @@ def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_killed_run_ends_where_an_unbroken_one_does(
-    make: Make, tmp_path: Path, kind: str
+    make: Make, tmp_path: Path, tiny_model: Path, kind: str
 ) -> None:
     def kill(line: str) -> None:
         if line.startswith("step 1: on dev"):
@@ -57,7 +58,10 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
     name = {"vc": "generator", "convert": "generator", "perturb": "perturber"}.get(kind, kind)
-    assert checkpoint.load(name, tmp_path / "whole").about["step"] in {1, 2}
+    about = checkpoint.load(name, tmp_path / "whole").about
+    assert about["step"] in {1, 2}
+    if kind in {"convert", "perturb"}:
+        assert about["guard"] == load(tiny_model)[1]
 
 
 def test_a_vocoder_is_chosen_by_its_sound_too(
