@@ -131,7 +131,7 @@ class ConvertTask(AdversarialTask):
                 self.mel(from_guard(c))[:, :, : config.frames] for c in (sources, targets)
             )
             voices = self._embed(enrolled, SAMPLE_RATE)
-            told = self._told(torch.cat([self._embed(c, SAMPLE_RATE) for c in (sources, targets)]))
+            told = self._told(torch.cat([sources, targets]))
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
@@ -151,9 +151,9 @@ class ConvertTask(AdversarialTask):
         with torch.inference_mode():
             for pair in self.dev:
                 source, target = (self._mel(c) for c in (pair.source, pair.target))
-                own, voice = self._voice(pair.source), self._voice(pair.enrol)
-                known = self._told(self._voice(pair.target))
-                rebuilt = self.average(source, swap_halves(source), self._told(own))
+                own, known = (self._told(c[None].to(device())) for c in (pair.source, pair.target))
+                voice = self._embed(pair.enrol[None].to(device()), SAMPLE_RATE)
+                rebuilt = self.average(source, swap_halves(source), own)
                 converted = self.average(source, target, known)
                 parts = self._parts(self.average, source, rebuilt, converted, voice)
                 rows.append({name: part.item() for name, part in parts.items()})
@@ -180,11 +180,9 @@ class ConvertTask(AdversarialTask):
         mel: Tensor = self.mel(from_guard(waveform[None].to(device())))
         return mel
 
-    def _voice(self, waveform: Tensor) -> Tensor:
-        return self._embed(waveform[None].to(device()), SAMPLE_RATE)
-
-    def _told(self, embeddings: Tensor) -> Tensor | None:
-        return embeddings if self.config.model.embedding else None
+    def _told(self, waveforms: Tensor) -> Tensor | None:
+        """The guard's embeddings (B, D) of (B, n), where the generator is told; else no pass."""
+        return self._embed(waveforms, SAMPLE_RATE) if self.config.model.embedding else None
 
 
 class PerturbTask(AdversarialTask):
