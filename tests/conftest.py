@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import numpy.typing as npt
 import pytest
 
 if TYPE_CHECKING:
+    from attacking import Make
+
     from speakerguard.peers import CamPlusPlus
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
@@ -133,3 +136,23 @@ def sound() -> Callable[..., npt.NDArray[np.float32]]:
         return (0.1 * buzz + 0.02 * rng.standard_normal(samples)).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few real clips as the attacker's training wants them; see ``attacking.py``."""
+    import attacking
+
+    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
+
+
+@pytest.fixture
+def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> "Make":
+    """Small configurations of the attacker's training, which draw nothing."""
+    import attacking
+
+    from advgan import batches, loop
+
+    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
+    monkeypatch.setattr(batches, "default_workers", lambda: 1)
+    return partial(attacking.config, corpus, tiny_model)

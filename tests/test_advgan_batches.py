@@ -1,30 +1,15 @@
 """What the attacker's training hears, and lists of pairs."""
 
-from functools import partial
 from pathlib import Path
 
-import attacking
 import pytest
 import torch
 from attacking import Make, quiet
 
-from advgan import batches, loop
 from advgan.batches import Crops, crop_samples, read_pairs, spread
 from advgan.conversion import swap_halves
 from advgan.mel import MelSpectrogram, from_guard
 from speakerguard.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
-
-
-@pytest.fixture
-def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
-    monkeypatch.setattr(batches, "default_workers", lambda: 1)
-    return partial(attacking.config, corpus, tiny_model)
 
 
 def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) -> None:

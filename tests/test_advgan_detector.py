@@ -1,17 +1,15 @@
 """Training the discriminator as a detector of made speech."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attacking
 import numpy as np
 import pytest
 from attacking import Make, quiet
 from pydantic import ValidationError
 
-from advgan import batches, checkpoint, loop
+from advgan import checkpoint
 from advgan.config import DetectorConfig, RunConfig
 from advgan.detector import DetectorTask, copiers, replayed
 from advgan.discriminator import Discriminator
@@ -21,18 +19,6 @@ from advgan.manifest import append, write_manifest
 from advgan.vocoder import NeuralVocoder, VocoderConfig
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
-
-
-@pytest.fixture
-def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
-    monkeypatch.setattr(batches, "default_workers", lambda: 1)
-    return partial(attacking.config, corpus, tiny_model)
 
 
 @pytest.fixture(scope="module")

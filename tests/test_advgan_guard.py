@@ -1,16 +1,13 @@
 """The guard in the attacker's loss."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
-import attacking
 import numpy as np
 import pytest
 import torch
 from attacking import Make, quiet
 
-from advgan import batches, loop
 from advgan.adversarial import ConvertTask, PerturbTask
 from advgan.guard import GuardLoss
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
@@ -18,18 +15,6 @@ from advgan.vocoder import GriffinLim
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.errors import CheckpointError, ConfigError
 from speakerguard.verifier import Verifier
-
-
-@pytest.fixture(scope="module")
-def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
-
-
-@pytest.fixture
-def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
-    monkeypatch.setattr(batches, "default_workers", lambda: 1)
-    return partial(attacking.config, corpus, tiny_model)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,14 @@
 """Training runs of every part: kills, NaN, configurations."""
 
 import math
-from functools import partial
 from pathlib import Path
 
-import attacking
 import pytest
 import torch
 from attacking import TASKS, Make, quiet, run
 from safetensors.torch import load_file
 
-from advgan import batches, checkpoint, loop, vocoding
+from advgan import checkpoint, loop, vocoding
 from advgan.adversarial import ConvertTask
 from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
 from advgan.conversion import VcTask
@@ -20,18 +18,6 @@ from advgan.vocoding import VocoderTask
 from speakerguard.checkpoint import load
 from speakerguard.config import load_as
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError, UsageError
-
-
-@pytest.fixture(scope="module")
-def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
-
-
-@pytest.fixture
-def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
-    monkeypatch.setattr(batches, "default_workers", lambda: 1)
-    return partial(attacking.config, corpus, tiny_model)
 
 
 @pytest.mark.parametrize("kind", TASKS)
