@@ -49,7 +49,11 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
 
 
 def work(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    prepare: Callable[[], None] | None = None,
+    option: str = "--njobs",
 ) -> Iterator[tuple[Job, Result]]:
     """Jobs with their results, as they are finished; with one worker, in this process.
 
@@ -57,17 +61,25 @@ def work(
 
     Args:
         function: of a module, so that a new process finds it; its jobs must pickle.
+        prepare: called once in each process before its first job; must pickle.
+        option: of the command, that says how many workers.
 
     Raises:
         UsageError: a worker was killed.
     """
+    if not jobs:
+        return
     if min(workers, len(jobs)) <= 1:
+        if prepare:
+            prepare()
         for job in jobs:
             yield job, function(job)
         return
     coming, others = iter(jobs), set(active_children())
     spawned = get_context("spawn")  # a fork would copy threads that hold locks
-    with ProcessPoolExecutor(min(workers, len(jobs)), spawned, initializer=_alone) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)), spawned, initializer=_begin, initargs=(prepare,)
+    ) as pool:
         try:
             waiting: dict[Future[Result], Job] = {}
             while True:
@@ -80,7 +92,7 @@ def work(
         except BrokenProcessPool:
             raise UsageError(
                 "a worker was killed, perhaps for memory. What is finished stays; run the same "
-                "command again, with a smaller --njobs."
+                f"command again, with a smaller {option}."
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -89,9 +101,11 @@ def work(
             raise
 
 
-def _alone() -> None:
+def _begin(prepare: Callable[[], None] | None) -> None:
     """Workers share the machine, a thread each; Ctrl-C is the parent's to handle."""
     import torch
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if prepare:
+        prepare()

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from multiprocessing import active_children, get_context
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from advgan.command import work
 from advgan.report.bench import Bench, Row
 from advgan.report.plan import Plan
 from speakerguard.errors import SpeakerguardError, UsageError
 
 FORMAT = "speakerguard-cases-1"
-AHEAD = 3  # cases waiting for each worker; more would only take memory
 
 Task = tuple[int, int]  # pair and attack; attack -1 checks the pair's recordings
 Progress = Callable[[int, int], None]
@@ -56,16 +52,16 @@ def run(plan: Plan, out: Path, digest: str, workers: int, progress: Progress) ->
             if not rows and file.tell() == 0:
                 _write(file, {"format": FORMAT, "digest": digest})
 
-            def work(tasks: Sequence[Task]) -> None:
-                for row in _results(plan, tasks, workers):
+            def do(tasks: Sequence[Task]) -> None:
+                for _, row in work(_work, tasks, workers, partial(_prepare, plan), "--workers"):
                     rows[row.pair, row.attack] = row
                     _write(file, row.as_dict())
                     progress(sum(attack >= 0 for _, attack in rows), total)
 
-            work([(pair, -1) for pair in range(len(plan.pairs)) if (pair, -1) not in rows])
+            do([(pair, -1) for pair in range(len(plan.pairs)) if (pair, -1) not in rows])
             usable = [pair for pair in range(len(plan.pairs)) if rows[pair, -1].outcome == "judged"]
             total = len(usable) * len(attacks)
-            work([(p, a) for p in usable for a in attacks if (p, a) not in rows])
+            do([(p, a) for p in usable for a in attacks if (p, a) not in rows])
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted; {sum(attack >= 0 for _, attack in rows)} of {total} cases are kept in "
@@ -116,46 +112,10 @@ def _write(file: TextIO, content: dict[str, object]) -> None:
     os.fsync(file.fileno())
 
 
-def _results(plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Row]:
-    """Rows of ``tasks`` as they come."""
-    if not tasks:
-        return
-    if workers <= 1:
-        _prepare(plan, alone=True)
-        yield from map(_work, tasks)
-        return
-    waiting, others = iter(tasks), set(active_children())
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_prepare, initargs=(plan,)
-    ) as pool:
-        try:
-            pending: set[Future[Row]] = set()
-            for task in islice(waiting, workers * AHEAD):
-                pending.add(pool.submit(_work, task))
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                for task in islice(waiting, len(done)):
-                    pending.add(pool.submit(_work, task))
-        except BrokenProcessPool:
-            raise UsageError(
-                "a worker process ended unexpectedly, perhaps for want of memory. What is finished "
-                "is kept: run the same command again, with fewer --workers."
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(active_children()) - others:
-                child.terminate()  # what it was at is done again; nothing of it is on the disk
-            raise
-
-
 _BENCH: list[Bench] = []  # of this process
 
 
-def _prepare(plan: Plan, alone: bool = False) -> None:
-    if not alone:  # Ctrl-C is the parent's to handle
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _prepare(plan: Plan) -> None:
     _BENCH[:] = [Bench(plan)]
 
 
