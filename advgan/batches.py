@@ -18,6 +18,7 @@ from speakerguard.batches import Report
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.speech import load_speech
+from speakerguard.trials import spread
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
 
@@ -55,13 +56,6 @@ def read_pairs(path: Path) -> list[Pair]:
     if not pairs:
         raise UsageError(f"{path}: holds no pairs.")
     return pairs
-
-
-def spread(pairs: list[Pair], count: int) -> list[Pair]:
-    """``count`` of the pairs, evenly from first to last; all where there are no more."""
-    if len(pairs) <= count:
-        return pairs
-    return [pairs[index * len(pairs) // count] for index in range(count)]
 
 
 def crop_samples(frames: int) -> int:

@@ -42,6 +42,7 @@ from speakerguard.calibration import fit
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.metrics import eer
+from speakerguard.trials import spread
 
 PATIENCE = (4, 12, 32)  # iterations of Griffin-Lim, one drawn a step
 MOST, FEW = 200, 60  # recordings of dev of each kind, and of each class behind each channel
@@ -78,7 +79,7 @@ class DetectorTask(Task):
         for name, channel in CHANNELS.items():
             rng = np.random.default_rng(config.seed)
             self.channels[name] = [
-                [self._mel(channel(clips[index], rng)) for index in evenly(len(clips), FEW)]
+                [self._mel(channel(clip, rng)) for clip in spread(clips, FEW)]
                 for clips in (real, [clip for kind in made.values() for clip in kind])
             ]
         torch.manual_seed(config.seed)
@@ -163,7 +164,9 @@ class DetectorTask(Task):
             ]
         for folder in self.config.dev_spoofs:
             speech = made_speech(folder, self.config)
-            made[f"made in {folder.name}"] = [speech.segment(i) for i in evenly(len(speech), MOST)]
+            made[f"made in {folder.name}"] = [
+                speech.segment(i) for i in spread(range(len(speech)), MOST)
+            ]
         return [w.numpy() for w in real], made
 
     def _scores(self, mels: list[Tensor]) -> npt.NDArray[np.float64]:
@@ -200,13 +203,3 @@ def copiers(vocoder: str, patience: Sequence[int] = (ITERATIONS,)) -> list[nn.Mo
     trained = checkpoint.load_vocoder(vocoder)
     assert isinstance(trained, nn.Module)
     return [trained.to(device())]
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """At most so many of the first ``count`` numbers, from first to last.
-
-    >>> evenly(10, 4)
-    [0, 2, 5, 7]
-    """
-    kept = min(count, most)
-    return [index * count // kept for index in range(kept)]

@@ -13,11 +13,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard.errors import TrialError, UsageError
+
+Item = TypeVar("Item")
 
 LABELS = ("target", "nontarget", "spoof")
 
@@ -263,6 +266,16 @@ def source_of(utterance: str) -> str:
     """
     source, slash, _ = speaker_of(utterance).partition("/")
     return source if slash else ""
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many items of a list, evenly from first to last.
+
+    >>> spread(range(10), 4)
+    [0, 2, 5, 7]
+    """
+    kept = min(len(items), most)
+    return [items[index * len(items) // kept] for index in range(kept)]
 
 
 def replace_file(path: str | Path, text: str) -> None:

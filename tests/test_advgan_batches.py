@@ -6,10 +6,11 @@ import pytest
 import torch
 from attacking import Make, quiet
 
-from advgan.batches import Crops, crop_samples, read_pairs, spread
+from advgan.batches import Crops, crop_samples, read_pairs
 from advgan.conversion import swap_halves
 from advgan.mel import MelSpectrogram, from_guard
 from speakerguard.errors import UsageError
+from speakerguard.trials import spread
 
 
 def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) -> None:

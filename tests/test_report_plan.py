@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from advgan.report.defences import ScoreVariation, Smoothing, defence
-from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs, spread
+from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs
 from advgan.report.policy import load_policy
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import ConfigError, TrialError, UsageError
+from speakerguard.trials import spread
 
 Clips = dict[str, list[Path]]
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
-from advgan.batches import Pair, read_pairs, spread
+from advgan.batches import Pair, read_pairs
 from advgan.converter import (
     ADVERSARIAL,
     PERTURBER,
@@ -45,7 +45,7 @@ from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
-from speakerguard.trials import replace_file, speaker_of
+from speakerguard.trials import replace_file, speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000

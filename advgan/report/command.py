@@ -120,8 +120,9 @@ def _plan(
 ) -> tuple[Plan, dict[str, Any]]:
     """What to run, and what is known of where it comes from."""
     from advgan.attacks.guard import training_folder
-    from advgan.report.plan import Plan, demo_pairs, load_suite, read_pairs, spread
+    from advgan.report.plan import Plan, demo_pairs, load_suite, read_pairs
     from speakerguard.demo import find_data
+    from speakerguard.trials import spread
 
     loaded, sha256 = load_suite(suite)
     if train is not None and not train.is_dir():

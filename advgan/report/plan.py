@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -232,13 +232,6 @@ def demo_pairs(root: Path) -> list[Pair]:
         source = chosen[partner][ENROL].as_posix()
         pairs.append(Pair(source, recordings[ENROL], tuple(recordings[:ENROL])))
     return pairs
-
-
-def spread(pairs: Sequence[Pair], most: int) -> list[Pair]:
-    """At most so many pairs, evenly over the list."""
-    if len(pairs) <= most:
-        return list(pairs)
-    return [pairs[index * len(pairs) // most] for index in range(most)]
 
 
 @dataclass(frozen=True)
