@@ -29,6 +29,7 @@ from speakerguard.demo_voices import SENTENCES, Espeak, Voice, variants
 from speakerguard.errors import UsageError
 from speakerguard.morph import change_voice, mix_voices
 from speakerguard.peers import CamPlusPlus
+from speakerguard.profile import centroid
 from speakerguard.teacher import teach
 from speakerguard.trials import replace_file
 
@@ -99,7 +100,7 @@ def make_voices(
     speech = prepare(corpus, cache, True, default_workers(), each_tenth(report, corpus))
     segments = _segments(speech)
     heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
-    known = {name: _unit(heard[places].mean(axis=0)) for name, places in segments.items()}
+    known = {name: centroid(heard[places]) for name, places in segments.items()}
     candidates = list(_candidates(plan, segments))
     out.mkdir(parents=True, exist_ok=True)
     records = _read_journal(out, plan, speech)
@@ -210,7 +211,7 @@ def _judge(
     """What the teacher hears in the clips as stored, and whether that is a voice apart."""
     with torch.inference_mode():
         heard = np.stack([teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips])
-    mean = _unit(heard.mean(axis=0))
+    mean = centroid(heard)
     coherence = _round((heard @ heard.T)[np.triu_indices(len(heard), 1)].mean())
     cosines = np.stack(list(known.values())) @ mean
     nearest = int(cosines.argmax())
@@ -275,10 +276,6 @@ def _write_manifest(out: Path, records: Sequence[dict[str, Any]]) -> None:
             cells = [f"{record['name']}/{clip}", *(row[name] for name in COLUMNS[1:])]
             lines.append("\t".join("" if cell is None else str(cell) for cell in cells))
     replace_file(out / MANIFEST, "\n".join(lines) + "\n")
-
-
-def _unit(vector: npt.NDArray[np.floating]) -> Vectors:
-    return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
 def _round(value: Any) -> float:
