@@ -26,6 +26,7 @@ from speakerguard.evaluate import as_json, evaluate, score_trials
 from speakerguard.heldout import held_out
 from speakerguard.metrics import det_curve
 from speakerguard.plots import plot_det, plot_scores
+from speakerguard.scoring import Scoring
 from speakerguard.trials import ScoreTable, Trial, read_trials, replace_file
 from speakerguard.verifier import Verifier
 
@@ -87,7 +88,8 @@ def measure(system: str, root: Path, again: bool) -> Results:
         "held_out": {n: asdict(held_out(tables["full"], t)) for n, t in tables.items()},
     }
     replace_file(path, json.dumps(results, indent=2) + "\n")
-    decides = Verifier(system.removesuffix(NORMALISED)).scoring.unit == verifier.scoring.unit
+    default = Scoring(path.parent, verifier.fingerprint)
+    decides = default.unit == verifier.scoring.unit
     if (path.parent / checkpoint.MODEL_FILE).exists() and decides:
         _draw(verifier, tables)
     return results
