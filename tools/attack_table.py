@@ -109,7 +109,8 @@ def measure(
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept."""
-    prints = [row.weights, *(judge.verifier.fingerprint for judge in judges)]
+    verifiers = [judge.verifier for judge in judges]
+    prints = [row.weights, *(f"{v.fingerprint} in {v.scoring.unit}" for v in verifiers)]
     asked = "+".join([*prints, *(["words"] if options.words else [])])
     folder = options.out / row.key
     folder.mkdir(parents=True, exist_ok=True)
