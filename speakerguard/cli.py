@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 ACCEPT, REJECT, BUG = 0, 1, 70
 
 app = typer.Typer(
-    help="Speaker verification that attacks itself.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +48,26 @@ app = typer.Typer(
 )
 profiles = typer.Typer(help="List, show and remove enrolled voices.", no_args_is_help=True)
 app.add_typer(profiles, name="profiles")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from speakerguard import __version__
+
+        print(f"speakerguard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def speakerguard(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Speaker verification that attacks itself."""
 
 
 @app.command()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ def test_without_arguments_the_commands_are_listed(run: Any) -> None:
         assert all(f" {name} " in shown for name in commands.split())
         assert "3 unusable audio" in shown
     assert all(name in run("profiles", "--help").out for name in ("list", "show", "remove"))
+
+
+def test_the_version_is_the_installed_one(run: Any) -> None:
+    shown = run("--version")
+    assert (shown.code, shown.out) == (0, f"speakerguard {version('speakerguard')}\n")
 
 
 def test_a_voice_from_enrolment_to_removal(run: Any, speech: Clips, noise: Path) -> None:
