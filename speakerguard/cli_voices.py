@@ -21,7 +21,7 @@ def voices(
     clips: Annotated[int, typer.Option(min=2, help="Clips of each voice.")] = 8,
     apart: Annotated[
         float, typer.Option(help="Highest cosine of a new voice's mean to any other's.")
-    ] = 0.7,
+    ] = 0.75,
     coherent: Annotated[
         float, typer.Option(help="Lowest mean cosine between a new voice's clips.")
     ] = 0.6,

@@ -52,7 +52,8 @@ class Plan:
         speakers: of the corpus, drawn by ``seed``, to start from; None for all.
         tries: candidates of each kind and speaker.
         clips: of each voice, each at most 6 s; at least 2.
-        apart: highest cosine between the mean of a new voice and that of any other.
+        apart: highest cosine between the mean of a new voice and that of any other. Of 529 real
+            speakers, three in four have their nearest within 0.75, half within 0.67.
         coherent: lowest mean cosine between a new voice's clips.
     """
 
@@ -60,7 +61,7 @@ class Plan:
     speakers: int | None = None
     tries: int = 2
     clips: int = 8
-    apart: float = 0.7
+    apart: float = 0.75
     coherent: float = 0.6
     seed: int = 0
 
