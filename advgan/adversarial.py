@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,6 +73,14 @@ class AdversarialTask(Task):
         }
         checkpoint.save(self.kind, self.average, self.config.out / MODEL_FILE, STANDARD, about)
 
+    def _targets(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Voices to imitate and what their profiles are made of, (batch, n) each."""
+        config = self.config
+        first, second = self.crops.draw_targets(
+            config.batch, rng, config.target_seconds, config.target_speeds
+        )
+        return first.to(device()), second.to(device())
+
     def _embed(self, waveform: Tensor, rate: int) -> Tensor:
         """What the guard hears in waveforms (B, n): unit embeddings (B, D), with gradient."""
         with torch.autocast(device().type, torch.bfloat16, enabled=self.config.bfloat16):
@@ -125,13 +134,14 @@ class ConvertTask(AdversarialTask):
         """See :meth:`Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng).to(device())
-        targets, enrolled = (c.to(device()) for c in self.crops.draw_targets(config.batch, rng))
+        targets, enrolled = self._targets(rng)
         with torch.no_grad():
             source, target = (
-                self.mel(from_guard(c))[:, :, : config.frames] for c in (sources, targets)
+                self.mel(from_guard(c[:, : self.crops.count]))[:, :, : config.frames]
+                for c in (sources, targets)
             )
             voices = self._embed(enrolled, SAMPLE_RATE)
-            told = self._told(torch.cat([sources, targets]))
+            told = self._told(sources, targets)
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
@@ -180,9 +190,11 @@ class ConvertTask(AdversarialTask):
         mel: Tensor = self.mel(from_guard(waveform[None].to(device())))
         return mel
 
-    def _told(self, waveforms: Tensor) -> Tensor | None:
-        """The guard's embeddings (B, D) of (B, n), where the generator is told; else no pass."""
-        return self._embed(waveforms, SAMPLE_RATE) if self.config.model.embedding else None
+    def _told(self, *waveforms: Tensor) -> Tensor | None:
+        """The guard's embeddings (sum of B, D) of each (B, n), where the generator is told."""
+        if not self.config.model.embedding:
+            return None
+        return torch.cat([self._embed(one, SAMPLE_RATE) for one in waveforms])
 
 
 class PerturbTask(AdversarialTask):
@@ -204,7 +216,7 @@ class PerturbTask(AdversarialTask):
         """See :meth:`Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng).to(device())
-        targets, enrolled = (c.to(device()) for c in self.crops.draw_targets(config.batch, rng))
+        targets, enrolled = self._targets(rng)
         with torch.no_grad():
             known = self._embed(targets, SAMPLE_RATE)
             voices = self._embed(enrolled, SAMPLE_RATE)

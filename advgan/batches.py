@@ -18,6 +18,7 @@ from speakerguard.batches import Report
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.speech import load_speech
+from speakerguard.teacher import at_speed
 from speakerguard.trials import spread
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
@@ -94,16 +95,33 @@ class Crops:
         rows = rng.integers(sizes.sum(), size=count)
         return torch.stack([self.crop(*self._locate(int(row)), rng) for row in rows])
 
-    def draw_targets(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw_targets(
+        self,
+        count: int,
+        rng: np.random.Generator,
+        seconds: float = 0.0,
+        speeds: tuple[float, float] = (1.0, 1.0),
+    ) -> tuple[Tensor, Tensor]:
         """Two crops of each of ``count`` labelled speakers, of different segments.
+
+        Args:
+            seconds: length, where longer than a crop of :meth:`draw`.
+            speeds: slowest and fastest that a speaker is played at, which makes other voices.
 
         Returns:
             The voice to convert to, and what to judge the result against; (count, samples) each.
         """
         names = rng.choice(self.speakers, count, replace=len(self.speakers) < count)
         pairs = [rng.choice(self.segments[name], 2, replace=False) for name in names]
+        played = [1.0 if speeds == (1.0, 1.0) else rng.uniform(*speeds) for _ in names]
+        length = max(self.count, round(seconds * audio.SAMPLE_RATE) // UNIT * UNIT)
         first, second = (
-            torch.stack([self.crop(self.labelled, int(pair[i]), rng) for pair in pairs])
+            torch.stack(
+                [
+                    self.crop(self.labelled, int(pair[i]), rng, length, speed)
+                    for pair, speed in zip(pairs, played, strict=True)
+                ]
+            )
             for i in range(2)
         )
         return first, second
@@ -115,14 +133,22 @@ class Crops:
             row -= len(speech)
         raise IndexError(row)
 
-    def crop(self, speech: SpeechSet, index: int, rng: np.random.Generator) -> Tensor:
+    def crop(
+        self,
+        speech: SpeechSet,
+        index: int,
+        rng: np.random.Generator,
+        count: int | None = None,
+        speed: float = 1.0,
+    ) -> Tensor:
         """A random stretch of a segment, at the usual level: (samples,); a short one repeats."""
-        segment = speech.segment(index)
-        if len(segment) < self.count:
-            crop: Waveform = np.resize(segment, self.count)
+        count = count or self.count
+        segment = at_speed(speech.segment(index), speed)
+        if len(segment) < count:
+            crop: Waveform = np.resize(segment, count)
         else:
-            start = int(rng.integers(len(segment) - self.count + 1))
-            crop = segment[start : start + self.count]
+            start = int(rng.integers(len(segment) - count + 1))
+            crop = segment[start : start + count]
         return torch.from_numpy(levelled(crop))
 
 

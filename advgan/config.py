@@ -7,7 +7,7 @@ nearest known one; :func:`speakerguard.config.load_as` reads them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,8 @@ from advgan.discriminator import DiscriminatorConfig
 from advgan.generator import GeneratorConfig
 from advgan.perturber import PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, VocoderConfig
+
+Speed = Annotated[float, Field(ge=0.5, le=2)]
 
 
 class _Strict(BaseModel):
@@ -142,6 +144,9 @@ class AdversarialConfig(OptimisedConfig):
         point: its operating point to get past.
         vocoder: ``griffin-lim`` or a trained vocoder, between conversion and guard.
         iterations: of Griffin-Lim in training.
+        target_seconds: of a target that the guard hears; the generator takes ``frames`` of them.
+        target_speeds: slowest and fastest that a target is played at, for more voices than the
+            guard was trained on.
         discriminator_rate: its learning rate.
     """
 
@@ -154,12 +159,16 @@ class AdversarialConfig(OptimisedConfig):
     point: str | None = None
     vocoder: str = "griffin-lim"
     iterations: int = Field(default=8, ge=1)
+    target_seconds: float = Field(default=4.0, ge=0)
+    target_speeds: tuple[Speed, Speed] = (1.0, 1.0)
     loss: AdversarialWeights = AdversarialWeights()
 
     @model_validator(mode="after")
     def _attacks(self) -> Self:
         if self.loss.guard == 0:
             raise ValueError("loss.guard is 0, so nothing would be attacked; use advgan-train vc")
+        if self.target_speeds[0] > self.target_speeds[1]:
+            raise ValueError("target_speeds must be [slowest, fastest]")
         return self
 
 

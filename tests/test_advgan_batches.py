@@ -21,6 +21,9 @@ def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) 
     first, second = crops.draw_targets(3, crops.rng(5))
     assert first.shape == second.shape == (3, count)
     assert not torch.equal(first, second)
+    longer, _ = crops.draw_targets(3, crops.rng(5), seconds=2.005, speeds=(0.8, 1.25))
+    assert longer.shape == (3, 32_000)
+    assert not torch.equal(longer, crops.draw_targets(3, crops.rng(5), seconds=2.0)[0])
     assert torch.equal(crops.draw(2, crops.rng(1)), crops.draw(2, crops.rng(1)))
     assert swap_halves(torch.arange(6.0).view(1, 1, 6)).flatten().tolist() == [3, 4, 5, 0, 1, 2]
 
