@@ -97,22 +97,38 @@ class VcConfig(OptimisedConfig):
     judge: str | None = None
 
 
-class VocoderRunConfig(RunConfig):
+class VocoderRunConfig(OptimisedConfig):
     """The neural vocoder.
 
     Attributes:
-        mel_weight: of the mel distance beside the spectral ones.
+        magnitudes: weight of the distance between the magnitudes it finds and the real ones. It
+            says nothing of phases, so it suits ``model.iterations`` of Griffin-Lim.
+        spectral, mel_weight: of the spectral and the mel distance between the sounds; where both
+            and ``adversarial`` are 0, none are made, which is faster.
         dnsmos_weight: of DNSMOS, against the distances, when weights are chosen on dev.
         adversarial: weight of the discriminators' opinion; 0 trains without them.
         adversarial_from: step at which they join.
     """
 
     model: VocoderConfig = VocoderConfig()
+    magnitudes: float = Field(default=0.0, ge=0)
+    spectral: float = Field(default=1.0, ge=0)
     mel_weight: float = Field(default=2.0, ge=0)
     dnsmos_weight: float = Field(default=0.5, ge=0)
     adversarial: float = Field(default=0.0, ge=0)
     adversarial_from: int = Field(default=0, ge=0)
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+    @property
+    def heard(self) -> bool:
+        """Whether any loss is of sounds."""
+        return bool(self.spectral or self.mel_weight or self.adversarial)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.magnitudes or self.spectral or self.mel_weight):
+            raise ValueError("every distance has weight 0; give one a weight, such as spectral: 1")
+        return self
 
 
 class AdversarialWeights(_Strict):

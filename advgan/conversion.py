@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,15 @@ from advgan.vocoder import GriffinLim
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import CheckpointError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def device() -> torch.device:
     """The accelerator where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def start(kind: str, network: nn.Module, init: str | None) -> nn.Module:
+def start(kind: str, network: Network, init: str | None) -> Network:
     """``network`` on the device, with the weights of ``init`` where that is given.
 
     A generator that is told an embedding may start from one that is not.
@@ -45,7 +47,7 @@ def start(kind: str, network: nn.Module, init: str | None) -> nn.Module:
     return network.to(device())
 
 
-def copy_of(network: nn.Module, blank: nn.Module) -> nn.Module:
+def copy_of(network: nn.Module, blank: Network) -> Network:
     """``blank`` with the weights of ``network``, in evaluation mode, to average into."""
     blank.load_state_dict(network.state_dict())
     return blank.to(device()).eval()

@@ -81,20 +81,32 @@ class GriffinLim(nn.Module):
         generator = torch.Generator().manual_seed(0)
         angles = 2 * torch.pi * torch.rand(magnitudes.shape[1:], generator=generator)
         angles = angles.to(magnitudes.device).expand_as(magnitudes)
-        phases, before = torch.polar(torch.ones_like(angles), angles), None
-        for _ in range(self.iterations):
-            rebuilt = self._to_spectrum(self._to_waveform(magnitudes * phases))
-            ahead = rebuilt if before is None else rebuilt + MOMENTUM * (rebuilt - before)
-            phases, before = ahead / ahead.abs().clamp(min=1e-8), rebuilt
-        return phases
+        start = torch.polar(torch.ones_like(angles), angles)
+        return fitting_phases(magnitudes, start, self.iterations, self.window, self.convention)
 
     def _to_waveform(self, spectrum: Tensor) -> Tensor:
         c = self.convention
         return torch.istft(spectrum, c.n_fft, c.hop, window=self.window)
 
-    def _to_spectrum(self, waveform: Tensor) -> Tensor:
-        c = self.convention
-        return torch.stft(waveform, c.n_fft, c.hop, window=self.window, return_complex=True)
+
+def fitting_phases(
+    magnitudes: Tensor, start: Tensor, iterations: int, window: Tensor, c: MelConvention
+) -> Tensor:
+    """Phases of a sound that has nearly these magnitudes (Griffin and Lim 1984), with momentum.
+
+    Args:
+        magnitudes: (B, n_fft // 2 + 1, T), and unit complex numbers of that shape to start from.
+
+    Returns:
+        Unit complex numbers of that shape.
+    """
+    phases, before = start, None
+    for _ in range(iterations):
+        sound = torch.istft(magnitudes * phases, c.n_fft, c.hop, window=window)
+        rebuilt = torch.stft(sound, c.n_fft, c.hop, window=window, return_complex=True)
+        ahead = rebuilt if before is None else rebuilt + MOMENTUM * (rebuilt - before)
+        phases, before = ahead / ahead.abs().clamp(min=1e-8), rebuilt
+    return phases
 
 
 class VocoderConfig(BaseModel):
@@ -103,6 +115,8 @@ class VocoderConfig(BaseModel):
     Attributes:
         width: channels between blocks; ``hidden`` within.
         blocks: how many.
+        iterations: of Griffin-Lim, from the network's phases; 0 keeps those. Magnitudes are
+            learnt much sooner than phases.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -110,6 +124,7 @@ class VocoderConfig(BaseModel):
     width: int = Field(default=256, ge=1)
     hidden: int = Field(default=768, ge=1)
     blocks: int = Field(default=6, ge=1)
+    iterations: int = Field(default=0, ge=0)
 
 
 class NeuralVocoder(nn.Module):
@@ -146,18 +161,30 @@ class NeuralVocoder(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """See :class:`Vocoder`."""
+    def spectrum(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural logarithms of magnitudes, and phases in radians, (B, n_fft // 2 + 1, T) each."""
         y = self.first(mel).transpose(1, 2)
         y = self.first_norm(y).transpose(1, 2)
         for block in self.blocks:
             y = block(y)
         y = self.head(self.last_norm(y.transpose(1, 2))).transpose(1, 2).float()
-        log_magnitude, phase = y.chunk(2, dim=1)
-        magnitude = log_magnitude.clamp(max=5.0).exp()  # e^5 is above any frame of full scale
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+        magnitude, phase = y.chunk(2, dim=1)
+        return magnitude.clamp(max=5.0), phase  # e^5 is above any frame of full scale
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """See :class:`Vocoder`."""
+        return self.sound(*self.spectrum(mel))
+
+    def sound(self, log_magnitude: Tensor, angle: Tensor) -> Tensor:
+        """What :meth:`spectrum` gave as waveforms (B, (T - 1) · hop)."""
+        magnitude, phase = log_magnitude.exp(), torch.polar(torch.ones_like(angle), angle)
         c = self.convention
-        return torch.istft(spectrum, c.n_fft, c.hop, window=self.window)
+        if self.config.iterations:
+            with torch.no_grad():
+                phase = fitting_phases(
+                    magnitude, phase, self.config.iterations, self.window, self.convention
+                )
+        return torch.istft(magnitude * phase, c.n_fft, c.hop, window=self.window)
 
 
 class ConvNeXtBlock(nn.Module):

@@ -17,7 +17,7 @@ from advgan.batches import Crops, load_dev
 from advgan.config import VocoderRunConfig
 from advgan.conversion import copy_of, device, start
 from advgan.discriminator import Discriminator, DiscriminatorConfig, deceive_loss, judge_loss
-from advgan.loop import Report, Task, descend
+from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard, to_guard
 from advgan.quality import dnsmos
 from advgan.vocoder import NeuralVocoder
@@ -52,6 +52,11 @@ def spectra(waveform: Tensor) -> list[Tensor]:
     return found
 
 
+def compressed_distance(made: Tensor, real: Tensor) -> Tensor:
+    """Mean difference of magnitudes, any shape, as loud as they seem rather than as they are."""
+    return nn.functional.l1_loss((made + 1e-5) ** 0.3, (real + 1e-5) ** 0.3)
+
+
 class Adversaries(nn.Module):
     """A discriminator a resolution: waveforms (B, n) to opinions of patches, (B, all of them)."""
 
@@ -81,12 +86,8 @@ class VocoderTask(Task):
         self.modules = {"vocoder": self.vocoder, "average": self.average}
         self.averages = {"average": "vocoder"}
         self.parameters = list(self.vocoder.parameters())
-        decay = config.weight_decay
-        self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "vocoder": torch.optim.AdamW(
-                self.parameters, config.learning_rate, betas=(0.8, 0.99), weight_decay=decay
-            )
-        }
+        self.movers = network_optimisers(self.vocoder, config, betas=(0.8, 0.99))
+        self.optimisers = dict(zip(("vocoder", "kernels"), self.movers, strict=False))
         if config.adversarial:
             self.judge = Adversaries(config.discriminator).to(device())
             self.modules["judge"] = self.judge
@@ -103,18 +104,23 @@ class VocoderTask(Task):
         real_mel = self.mel(real)
         self.vocoder.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
-            made = self.vocoder(real_mel)
-        made_mel = self.mel(made)
-        parts = {
-            "spectral": self.spectral(made, real),
-            "mel": config.mel_weight * nn.functional.l1_loss(made_mel, real_mel),
-        }
+            spectrum = self.vocoder.spectrum(real_mel)
+        parts: dict[str, Tensor] = {}
+        if config.magnitudes:
+            parts["magnitudes"] = config.magnitudes * compressed_distance(
+                spectrum[0].exp(), self.mel.magnitudes(real)
+            )
+        if config.heard:
+            made = self.vocoder.sound(*spectrum)
+            distance = nn.functional.l1_loss(self.mel(made), real_mel)
+            parts["spectral"] = config.spectral * self.spectral(made, real)
+            parts["mel"] = config.mel_weight * distance
         if config.adversarial and step >= config.adversarial_from:
             judged = judge_loss(self.judge(real), self.judge(made.detach()))
             descend(judged, [self.optimisers["judge"]], list(self.judge.parameters()), config.clip)
             parts["deceive"] = config.adversarial * deceive_loss(self.judge(made))
         loss = torch.stack(list(parts.values())).sum()
-        descend(loss, [self.optimisers["vocoder"]], self.parameters, config.clip)
+        descend(loss, self.movers, self.parameters, config.clip)
         return {name: part.item() for name, part in parts.items()}
 
     def evaluate(self) -> dict[str, float]:

@@ -70,6 +70,15 @@ def test_reconstruction_improves(make: Make, tmp_path: Path) -> None:
     assert checkpoint.load("generator", tmp_path).about["dev"] == min(r["dev"] for r in history)
 
 
+def test_a_vocoder_learns_magnitudes_alone(make: Make, tmp_path: Path) -> None:
+    sounds = {"spectral": 0, "mel_weight": 0, "adversarial": 0}
+    short = {"steps": 40, "evaluate_every": 20, "learning_rate": 1e-2, "ema": 0.8}
+    history = run("vocoder", make("vocoder", tmp_path, magnitudes=10, **sounds, **short)).history
+    assert history[-1]["magnitudes"] < 0.8 * history[0]["magnitudes"]
+    with pytest.raises(ValueError, match="every distance has weight 0"):
+        make("vocoder", tmp_path, **sounds)
+
+
 def test_nan_stops_the_run_and_spares_the_weights(make: Make, tmp_path: Path) -> None:
     config = make("vc", tmp_path)
     task = VcTask(config, quiet)  # type: ignore[arg-type]
