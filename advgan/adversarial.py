@@ -20,13 +20,14 @@ from advgan.conversion import copy_of, device, start, swap_halves
 from advgan.discriminator import Discriminator, deceive_loss, judge_loss
 from advgan.generator import Generator
 from advgan.guard import GuardLoss
-from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.perturber import Perturber
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, Vocoder
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import ConfigError
+from speakerguard.loop import Report, Task, descend
+from speakerguard.optimisers import optimisers
 
 
 class AdversarialTask(Task):
@@ -51,8 +52,8 @@ class AdversarialTask(Task):
         self.modules = {"network": self.network, "average": self.average, "judge": self.judge}
         self.averages = {"average": "network"}
         self.parameters = list(self.network.parameters())
-        self.movers = network_optimisers(self.network, config, betas=(0.5, 0.999))
-        self.optimisers = dict(zip(("network", "kernels"), self.movers, strict=False))
+        self.optimisers = optimisers(self.network, config, torch.optim.Adam, betas=(0.5, 0.999))
+        self.movers = list(self.optimisers.values())
         self.optimisers["judge"] = torch.optim.Adam(
             self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
         )
@@ -80,6 +81,19 @@ class AdversarialTask(Task):
             config.batch, rng, config.target_seconds, config.target_speeds
         )
         return first.to(device()), second.to(device())
+
+    def _mixed(self, rng: np.random.Generator, *waveforms: Tensor) -> list[Tensor]:
+        """Embeddings (B, D) of each of (B, n), some rows of all moved alike to the row before."""
+        share = rng.uniform(0.25, 0.75, self.config.batch)
+        share[rng.random(self.config.batch) >= self.config.target_mixing] = 1
+        own = torch.tensor(share, dtype=torch.float32, device=device())[:, None]
+        mixed = []
+        for one in waveforms:
+            voices = self._embed(one, SAMPLE_RATE)
+            mixed.append(
+                nn.functional.normalize(own * voices + (1 - own) * voices.roll(1, dims=0), dim=1)
+            )
+        return mixed
 
     def _embed(self, waveform: Tensor, rate: int) -> Tensor:
         """What the guard hears in waveforms (B, n): unit embeddings (B, D), with gradient."""
@@ -140,15 +154,15 @@ class ConvertTask(AdversarialTask):
                 self.mel(from_guard(c[:, : self.crops.count]))[:, :, : config.frames]
                 for c in (sources, targets)
             )
-            voices = self._embed(enrolled, SAMPLE_RATE)
-            told = self._told(sources, targets)
+            known, voices = self._mixed(rng, targets, enrolled)
+            told = torch.cat([self._embed(sources, SAMPLE_RATE), known])
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
             made = self.network(
                 torch.cat([source, source]),
                 torch.cat([swap_halves(source), target]),
-                told,
+                told if config.model.embedding else None,
             ).float()
         rebuilt, converted = made.chunk(2)
         parts = self._parts(self.network, source, rebuilt, converted, voices)
@@ -190,11 +204,9 @@ class ConvertTask(AdversarialTask):
         mel: Tensor = self.mel(from_guard(waveform[None].to(device())))
         return mel
 
-    def _told(self, *waveforms: Tensor) -> Tensor | None:
-        """The guard's embeddings (sum of B, D) of each (B, n), where the generator is told."""
-        if not self.config.model.embedding:
-            return None
-        return torch.cat([self._embed(one, SAMPLE_RATE) for one in waveforms])
+    def _told(self, waveforms: Tensor) -> Tensor | None:
+        """The guard's embeddings (B, D) of (B, n), where the generator is told; else no pass."""
+        return self._embed(waveforms, SAMPLE_RATE) if self.config.model.embedding else None
 
 
 class PerturbTask(AdversarialTask):
@@ -218,8 +230,7 @@ class PerturbTask(AdversarialTask):
         sources = self.crops.draw(config.batch, rng).to(device())
         targets, enrolled = self._targets(rng)
         with torch.no_grad():
-            known = self._embed(targets, SAMPLE_RATE)
-            voices = self._embed(enrolled, SAMPLE_RATE)
+            known, voices = self._mixed(rng, targets, enrolled)
         self.network.train()
         assert isinstance(self.network, Perturber)
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):

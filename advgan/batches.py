@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advgan.config import RunConfig
+from advgan.config import AttackerRunConfig
 from advgan.mel import STANDARD, levelled
 from speakerguard import audio
 from speakerguard.audio import Waveform
-from speakerguard.batches import Report
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
+from speakerguard.loop import Report
 from speakerguard.speech import load_speech
 from speakerguard.teacher import at_speed
 from speakerguard.trials import spread
@@ -68,7 +68,7 @@ def crop_samples(frames: int) -> int:
 class Crops:
     """Random crops of everything that may be heard in training, all at one level, 16 kHz."""
 
-    def __init__(self, config: RunConfig, report: Report = print) -> None:
+    def __init__(self, config: AttackerRunConfig, report: Report = print) -> None:
         data, workers = config.data, default_workers()
         self.labelled = prepare(data.train, data.cache, True, workers)
         self.sets = [self.labelled]
@@ -161,7 +161,7 @@ class DevPair:
     enrol: Tensor
 
 
-def load_dev(config: RunConfig) -> list[DevPair]:
+def load_dev(config: AttackerRunConfig) -> list[DevPair]:
     """Pairs of dev to choose weights by; speech alone, whole :data:`UNIT`, of at most 6 s."""
     pairs = spread(read_pairs(config.data.dev_pairs), config.dev_size)
     heard: dict[str, Tensor] = {}

@@ -16,18 +16,15 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from advgan.discriminator import Discriminator, DiscriminatorConfig
-from advgan.files import whole_file
 from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
-from speakerguard.checkpoint import MODEL_FILE, folder, read_tensors
+from speakerguard.checkpoint import MODEL_FILE, folder, read_tensors, write_tensors
 from speakerguard.errors import CheckpointError
 
 FORMAT = "advgan-1"
@@ -95,19 +92,6 @@ def save(
     }
     write_tensors(path, state, metadata)
     return metadata["fingerprint"]
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that appears whole or not at all.
-
-    Raises:
-        UsageError: it cannot be written, as on a full disk; an older file of that name stays.
-    """
-    with whole_file(path) as part:
-        try:
-            save_file(tensors, part, metadata=metadata)
-        except SafetensorError as error:  # what safetensors makes of a full disk
-            raise OSError(str(error)) from None
 
 
 def load(kind: str, model: str | os.PathLike[str]) -> Loaded:

@@ -9,21 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from advgan.discriminator import DiscriminatorConfig
 from advgan.generator import GeneratorConfig
 from advgan.perturber import PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, VocoderConfig
+from speakerguard.config import RunConfig, Strict
 
 Speed = Annotated[float, Field(ge=0.5, le=2)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SpeechConfig(_Strict):
+class SpeechConfig(Strict):
     """Where speech comes from. Paths are relative to the working folder.
 
     Attributes:
@@ -41,52 +38,29 @@ class SpeechConfig(_Strict):
     cache: Path = Path("runs/cache")
 
 
-class RunConfig(_Strict):
-    """What every training run has.
+class AttackerRunConfig(RunConfig):
+    """What every training run of the attacker has.
 
     Attributes:
-        out: folder for weights, curves and state.
-        init: model of the same kind and shape to start from, a name or folder.
-        steps: length of the run, for which the learning rate is planned.
         batch: clips a step, of ``frames`` mel frames each.
-        learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
-        clip: largest norm of a gradient.
-        ema: decay of the averaged weights, which are the ones kept.
-        bfloat16: compute networks in bfloat16 where that is safe.
-        threads: of the process; results repeat exactly only with the same number.
-        evaluate_every: steps between evaluations on dev, and between saved states.
+        optimiser: ``adam``, or ``muon`` for the kernels and Adam for the rest.
         dev_size: pairs, or clips, of dev to evaluate on.
     """
 
-    seed: int = 0
-    out: Path
-    init: str | None = None
     data: SpeechConfig
-    steps: int = Field(ge=1)
     batch: int = Field(default=32, ge=1)
     frames: int = Field(default=128, ge=32)
+    optimiser: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup: int = Field(default=50, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     clip: float = Field(default=3.0, gt=0)
-    ema: float = Field(default=0.998, ge=0, lt=1)
     bfloat16: bool = False
-    threads: int = Field(default=1, ge=1)
     evaluate_every: int = Field(default=200, ge=1)
     dev_size: int = Field(default=24, ge=2)
 
 
-class OptimisedConfig(RunConfig):
-    """A run that may leave Adam for Muon.
-
-    Attributes:
-        optimiser: ``adam``, or ``muon`` for the kernels and Adam for the rest.
-    """
-
-    optimiser: Literal["adam", "muon"] = "adam"
-
-
-class VcConfig(OptimisedConfig):
+class VcConfig(AttackerRunConfig):
     """Plain conversion: AGAIN-VC's self-reconstruction.
 
     Attributes:
@@ -97,7 +71,7 @@ class VcConfig(OptimisedConfig):
     judge: str | None = None
 
 
-class VocoderRunConfig(OptimisedConfig):
+class VocoderRunConfig(AttackerRunConfig):
     """The neural vocoder.
 
     Attributes:
@@ -131,7 +105,7 @@ class VocoderRunConfig(OptimisedConfig):
         return self
 
 
-class AdversarialWeights(_Strict):
+class AdversarialWeights(Strict):
     """Weights of the generator's losses; 0 leaves one out.
 
     Attributes:
@@ -151,7 +125,7 @@ class AdversarialWeights(_Strict):
     sound: float = Field(default=0.1, ge=0)
 
 
-class AdversarialConfig(OptimisedConfig):
+class AdversarialConfig(AttackerRunConfig):
     """Training against a guard.
 
     Attributes:
@@ -163,6 +137,8 @@ class AdversarialConfig(OptimisedConfig):
         target_seconds: of a target that the guard hears; the generator takes ``frames`` of them.
         target_speeds: slowest and fastest that a target is played at, for more voices than the
             guard was trained on.
+        target_mixing: share of targets between two voices: what the generator is told and what
+            it is judged against are mixed alike, for voices that nobody has.
         discriminator_rate: its learning rate.
     """
 
@@ -177,6 +153,7 @@ class AdversarialConfig(OptimisedConfig):
     iterations: int = Field(default=8, ge=1)
     target_seconds: float = Field(default=4.0, ge=0)
     target_speeds: tuple[Speed, Speed] = (1.0, 1.0)
+    target_mixing: float = Field(default=0.0, ge=0, le=1)
     loss: AdversarialWeights = AdversarialWeights()
 
     @model_validator(mode="after")
@@ -188,7 +165,7 @@ class AdversarialConfig(OptimisedConfig):
         return self
 
 
-class DetectorConfig(RunConfig):
+class DetectorConfig(AttackerRunConfig):
     """The discriminator on its own, as a detector of made speech.
 
     Attributes:

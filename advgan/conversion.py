@@ -13,11 +13,12 @@ from advgan.batches import Crops, DevPair, load_dev
 from advgan.config import VcConfig
 from advgan.generator import Generator
 from advgan.guard import GuardLoss
-from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.vocoder import GriffinLim
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import CheckpointError
+from speakerguard.loop import Report, Task, descend
+from speakerguard.optimisers import optimisers
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -70,8 +71,7 @@ class VcTask(Task):
         self.modules = {"generator": self.generator, "average": self.average}
         self.averages = {"average": "generator"}
         self.parameters = list(self.generator.parameters())
-        self.movers = network_optimisers(self.generator, config, amsgrad=True)
-        self.optimisers = dict(zip(("generator", "kernels"), self.movers, strict=False))
+        self.optimisers = optimisers(self.generator, config, torch.optim.Adam, amsgrad=True)
 
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""
@@ -82,7 +82,7 @@ class VcTask(Task):
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             rebuilt = self.generator(mel, swap_halves(mel))
         loss = nn.functional.l1_loss(rebuilt.float(), mel)
-        descend(loss, self.movers, self.parameters, config.clip)
+        descend(loss, self.optimisers.values(), self.parameters, config.clip)
         return {"reconstruction": loss.item()}
 
     def evaluate(self) -> dict[str, float]:

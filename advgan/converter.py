@@ -19,7 +19,6 @@ from torch import Tensor
 
 from advgan import checkpoint
 from advgan.checkpoint import load_vocoder
-from advgan.files import whole_file
 from advgan.generator import Generator
 from advgan.guard import GuardLoss
 from advgan.legacy import load_pth
@@ -29,6 +28,7 @@ from advgan.vocoder import Vocoder
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
 from speakerguard.checkpoint import folder
 from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.files import whole_file
 from speakerguard.speech import load_speech
 
 ADVERSARIAL, PLAIN, PERTURBER = "adversarial", "again-vc", "perturber"

@@ -23,7 +23,6 @@ from advgan.batches import Crops, load_dev
 from advgan.config import DetectorConfig
 from advgan.conversion import copy_of, device, start
 from advgan.discriminator import Discriminator, detect_loss
-from advgan.loop import Report, Task, descend
 from advgan.manifest import read_manifest
 from advgan.mel import STANDARD, MelSpectrogram, from_guard, levelled, to_guard
 from advgan.vocoder import GRIFFIN_LIM, ITERATIONS, GriffinLim
@@ -41,7 +40,9 @@ from speakerguard.augment import (
 from speakerguard.calibration import fit
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.data import SpeechSet, default_workers, prepare
+from speakerguard.loop import Report, Task, descend
 from speakerguard.metrics import eer
+from speakerguard.optimisers import optimisers
 from speakerguard.trials import spread
 
 PATIENCE = (4, 12, 32)  # iterations of Griffin-Lim, one drawn a step
@@ -88,11 +89,7 @@ class DetectorTask(Task):
         self.modules = {"network": self.network, "average": self.average}
         self.averages = {"average": "network"}
         self.parameters = list(self.network.parameters())
-        self.optimisers = {
-            "network": torch.optim.AdamW(
-                self.parameters, config.learning_rate, weight_decay=config.weight_decay
-            )
-        }
+        self.optimisers = optimisers(self.network, config)
         self.calibration = {"scale": 1.0, "offset": 0.0}
 
     def learn(self, step: int) -> dict[str, float]:
@@ -113,7 +110,7 @@ class DetectorTask(Task):
         real = torch.arange(len(mel), device=mel.device) < half
         self.network.train()
         loss = detect_loss(self.network(mel).flatten(1).mean(dim=1), real)
-        descend(loss, [self.optimisers["network"]], self.parameters, config.clip)
+        descend(loss, self.optimisers.values(), self.parameters, config.clip)
         return {"detect": loss.item()}
 
     def evaluate(self) -> dict[str, float]:

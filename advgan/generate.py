@@ -26,7 +26,8 @@ from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.trials import replace_file, speaker_of
+from speakerguard.files import replace_file
+from speakerguard.trials import speaker_of
 
 SETTINGS = "settings.txt"
 Job = tuple[Settings, Path, Path, str, Pair]  # with corpus, folder to write to, and name

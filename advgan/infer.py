@@ -35,7 +35,7 @@ from advgan.words import Words, compare, transcribe
 from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.data import AUDIO_SUFFIXES
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.trials import replace_file
+from speakerguard.files import replace_file
 
 SEED = 961998  # the reference's
 OUT = Path("out/attack")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speakerguard.errors import UsageError
-from speakerguard.trials import replace_file
+from speakerguard.files import replace_file
 
 JOURNAL, TSV, JSON = "journal.jsonl", "manifest.tsv", "manifest.json"
 COLUMNS = (

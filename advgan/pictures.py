@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from advgan.files import whole_file
 from advgan.mel import STANDARD, MelSpectrogram, read
+from speakerguard.files import whole_file
 
 
 def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from advgan.command import ending
 from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
-from advgan.loop import Loop, Report
 from speakerguard.audio import printable
 from speakerguard.config import load_as
+from speakerguard.loop import Loop, Report
 
 KINDS = ("vc", "adversarial", "discriminator", "vocoder")
 

@@ -17,12 +17,13 @@ from advgan.batches import Crops, load_dev
 from advgan.config import VocoderRunConfig
 from advgan.conversion import copy_of, device, start
 from advgan.discriminator import Discriminator, DiscriminatorConfig, deceive_loss, judge_loss
-from advgan.loop import Report, Task, descend, network_optimisers
 from advgan.mel import STANDARD, MelSpectrogram, from_guard, to_guard
 from advgan.quality import dnsmos
 from advgan.vocoder import NeuralVocoder
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import UsageError
+from speakerguard.loop import Report, Task, descend
+from speakerguard.optimisers import optimisers
 
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples
 
@@ -86,8 +87,8 @@ class VocoderTask(Task):
         self.modules = {"vocoder": self.vocoder, "average": self.average}
         self.averages = {"average": "vocoder"}
         self.parameters = list(self.vocoder.parameters())
-        self.movers = network_optimisers(self.vocoder, config, betas=(0.8, 0.99))
-        self.optimisers = dict(zip(("vocoder", "kernels"), self.movers, strict=False))
+        self.optimisers = optimisers(self.vocoder, config, betas=(0.8, 0.99))
+        self.movers = list(self.optimisers.values())
         if config.adversarial:
             self.judge = Adversaries(config.discriminator).to(device())
             self.modules["judge"] = self.judge

@@ -19,9 +19,9 @@ from speakerguard.config import TrainConfig
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.hardening import MANIFEST, read_conversions
+from speakerguard.loop import Report
 from speakerguard.teacher import at_speed, teach
 
-Report = Callable[[str], None]
 Place = tuple[int, int]  # a set of speech, a segment in it
 
 

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from speakerguard import strict
 from speakerguard.errors import ConfigError, UsageError
+from speakerguard.files import replace_file
 from speakerguard.metrics import FloatArray, Weights, checked_scores, checked_weights, det_curve
-from speakerguard.trials import ScoreTable, replace_file, source_of, speaker_of
+from speakerguard.trials import ScoreTable, source_of, speaker_of
 
 DEFAULT_POINT = "fa-1%"
 FALSE_ACCEPT_POINTS = {"fa-1%": 0.01, "fa-0.1%": 0.001}

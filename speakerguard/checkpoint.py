@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from speakerguard.errors import CheckpointError
+from speakerguard.files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +92,6 @@ def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
     Args:
         half: store convolution and affine weights as float16; normalisation stays float32.
     """
-    from safetensors.torch import save_file
-
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(encoder).items()}
     if half:
         state = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
@@ -102,11 +101,24 @@ def save(encoder: SpeakerEncoder, path: Path, half: bool = False) -> str:
         "config": config,
         "fingerprint": _fingerprint(config, _arrays(state)),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(state, part, metadata=metadata)
-    part.replace(path)
+    write_tensors(path, state, metadata)
     return metadata["fingerprint"]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that appears whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written, as on a full disk; an older file of that name stays.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with whole_file(path) as part:
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from None
 
 
 def load(path: Path) -> tuple[SpeakerEncoder, str]:

@@ -39,18 +39,20 @@ def embed(
 
     from speakerguard.audio import printable
     from speakerguard.evaluate import embed_files
+    from speakerguard.files import whole_file
 
     if out.suffix != ".npz":
         raise UsageError(f"{out}: the output must end in .npz.")
     named = {printable(file): file for file in files}
     with Progress("embedding", len(named)) as progress:
         embeddings = embed_files(make_verifier(model, engine=engine), named.items(), None, progress)
-    part = out.with_name(out.name + ".part")
-    with ZipFile(part, "w") as archive:  # numpy.savez could not store a key called "file"
+    with (
+        whole_file(out) as part,
+        ZipFile(part, "w") as archive,
+    ):  # numpy.savez could not store a key called "file"
         for key, embedding in embeddings.items():
             with archive.open(f"{key}.npy", "w") as member:
                 write_array(member, embedding)
-    part.replace(out)
     print(f"{len(embeddings)} embeddings in {out}")
 
 
@@ -89,9 +91,10 @@ def evaluate(
 ) -> None:
     """Error rates of a score file or a trial list, by source, with plots where --out is given."""
     from speakerguard import evaluate as evaluation
+    from speakerguard.files import replace_file
     from speakerguard.metrics import det_curve
     from speakerguard.plots import plot_det, plot_scores
-    from speakerguard.trials import read_scores, read_trials, replace_file
+    from speakerguard.trials import read_scores, read_trials
 
     if scores is not None and trials is None and seconds is None and babble is None:
         table, llr, unit = read_scores(scores), None, "as in the file"

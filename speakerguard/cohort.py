@@ -8,7 +8,6 @@ some hundred speakers who are neither enrolled nor judged; it belongs to one mod
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from speakerguard.checkpoint import read_tensors
 from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.files import whole_file
 from speakerguard.trials import speaker_of
 
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ class Cohort:
         """Write the cohort, in half precision; the file appears whole or not at all."""
         from safetensors.numpy import save_file
 
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         tensors = {"embeddings": self.embeddings.astype(np.float16)}
-        save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
-        part.replace(path)
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
 
     def normalise(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
         """AS-norm scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,11 +21,13 @@ from speakerguard.peers import CamPlusPlus
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A section of a configuration: keys it does not know are errors, and it never changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Where speech comes from. Paths are relative to the working folder.
 
     Attributes:
@@ -59,7 +61,7 @@ class DataConfig(_Strict):
         return train
 
 
-class LossConfig(_Strict):
+class LossConfig(Strict):
     """Weights of the losses; 0 leaves one out.
 
     Attributes:
@@ -89,7 +91,7 @@ class LossConfig(_Strict):
         return self
 
 
-class AttackConfig(_Strict):
+class AttackConfig(Strict):
     """Attacks to learn from, so that they do not pass for whom they imitate.
 
     Attributes:
@@ -122,60 +124,77 @@ class AttackConfig(_Strict):
         return self
 
 
-class TrainConfig(_Strict):
-    """One training run.
+class RunConfig(Strict):
+    """What every training run has.
 
     Attributes:
+        seed: decides batches and first weights.
         out: folder for weights, curves and state.
-        init: model to start from, a name or folder. If only its head differs from ``model``, it
-            gives its trunk and the head starts anew.
-        new_head: whether the head starts anew even where that of ``init`` fits.
-        frozen: steps during which the trunk stays as it is, while a new head finds its way.
+        init: model of the same kind to start from, a name or folder.
         steps: length of the run, for which the learning rate is planned.
-        voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
-        unlabelled_share: part of the batch drawn from unlabelled speech.
-        crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
-        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
         learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
+        clip: largest norm of a gradient.
         ema: decay of the averaged weights, which are the ones kept.
-        ramp: part of the run over which augmentation, margin and epsilon grow to what is asked for.
-        augmentation: how often distortions happen after the ramp, in [0, 1].
-        bands_masked, frames_masked: most that SpecAugment hides.
-        bfloat16: compute the network in bfloat16 where that is safe.
+        bfloat16: compute networks in bfloat16 where that is safe.
         threads: of each process; results repeat exactly only with the same number.
-        workers: processes that make batches; 0 makes them in the training process.
-        evaluate_every: steps between evaluations on dev, and between saved states.
-        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
-            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s.
+        evaluate_every: steps between evaluations on dev.
     """
+
+    of_the_machine: ClassVar[tuple[str, ...]] = ("threads",)  # may differ when a run goes on
 
     seed: int = 0
     out: Path
     init: str | None = None
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    bfloat16: bool = True
+    threads: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=500, ge=1)
+
+
+class TrainConfig(RunConfig):
+    """A training run of the guard.
+
+    If only the head of ``init`` differs from ``model``, it gives its trunk and the head starts
+    anew.
+
+    Attributes:
+        new_head: whether the head starts anew even where that of ``init`` fits.
+        frozen: steps during which the trunk stays as it is, while a new head finds its way.
+        voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
+        unlabelled_share: part of the batch drawn from unlabelled speech.
+        crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
+        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
+        ramp: part of the run over which augmentation, margin and epsilon grow to what is asked for.
+        augmentation: how often distortions happen after the ramp, in [0, 1].
+        bands_masked, frames_masked: most that SpecAugment hides.
+        workers: processes that make batches; 0 makes them in the training process.
+        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
+            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s.
+    """
+
+    of_the_machine: ClassVar[tuple[str, ...]] = ("threads", "workers")
+
     new_head: bool = False
     frozen: int = Field(default=0, ge=0)
     model: ModelConfig = ModelConfig()
     data: DataConfig
     loss: LossConfig
     attacks: AttackConfig | None = None
-    steps: int = Field(ge=1)
     voices: int = Field(default=32, ge=2)
     clips: int = Field(default=2, ge=1)
     unlabelled_share: float = Field(default=0.0, ge=0, lt=1)
     crop_seconds: tuple[float, float] = (1.6, 3.0)
     optimiser: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(default=3e-3, gt=0)
-    warmup: int = Field(default=200, ge=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    ema: float = Field(default=0.998, ge=0, lt=1)
     ramp: float = Field(default=0.5, gt=0, le=1)
     augmentation: float = Field(default=1.0, ge=0, le=1)
     bands_masked: int = Field(default=8, ge=0, lt=BANDS)
     frames_masked: int = Field(default=20, ge=0)
-    bfloat16: bool = True
-    threads: int = Field(default=1, ge=1)
     workers: int = Field(default=1, ge=0)
-    evaluate_every: int = Field(default=500, ge=1)
     choose_by: Literal["pooled", "mean"] = "pooled"
 
     @model_validator(mode="after")

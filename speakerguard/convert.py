@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from speakerguard import checkpoint
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.files import whole_file
 from speakerguard.keras_twin import encoder_of, named, weights_of
 from speakerguard.model import ModelConfig, SpeakerEncoder
 
@@ -143,21 +144,15 @@ def to_deep_speaker(encoder: SpeakerEncoder, path: str | os.PathLike[str]) -> No
             f"{', '.join(strange)}."
         )
     weights = weights_of(encoder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            file.attrs["layer_names"] = [name.encode() for name in weights]
-            file.attrs["backend"] = b"tensorflow"
-            file.attrs["keras_version"] = KERAS.encode()
-            for name, arrays in weights.items():
-                group = file.create_group(name)
-                group.attrs["weight_names"] = [f"{name}/{key}:0".encode() for key in arrays]
-                for key, array in arrays.items():
-                    group[f"{name}/{key}:0"] = array
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in weights]
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = KERAS.encode()
+        for name, arrays in weights.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{key}:0".encode() for key in arrays]
+            for key, array in arrays.items():
+                group[f"{name}/{key}:0"] = array
 
 
 def provenance(path: Path) -> str:

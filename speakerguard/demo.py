@@ -22,8 +22,9 @@ import soundfile
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.files import replace_file
 from speakerguard.plots import plot_claims
-from speakerguard.trials import replace_file, source_of, speaker_of
+from speakerguard.trials import source_of, speaker_of
 from speakerguard.verifier import Verifier
 
 SPEAKERS = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -60,7 +61,7 @@ class DevSet:
         return float(eer(scores[rows & self.target], scores[rows & ~self.target]).rate)
 
 
-def chosen(figures: dict[str, float], choose_by: str) -> float:
+def chosen(figures: Mapping[str, float], choose_by: str) -> float:
     """The one figure by which weights are chosen, the lower the better.
 
     >>> figures = {"eer": 0.25, "eer_mean": 0.75}

@@ -1,14 +1,25 @@
-"""What moves the weights: AdamW for all, or Muon for the kernels and AdamW for the rest."""
+"""What moves the weights: Adam for all, or Muon for the kernels and Adam for the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from speakerguard.config import TrainConfig
+
+class Config(Protocol):
+    """What of a run's configuration matters here."""
+
+    @property
+    def optimiser(self) -> str: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
 
 
 class KernelMuon(torch.optim.Muon):
@@ -36,45 +47,30 @@ class KernelMuon(torch.optim.Muon):
         return super().step(closure)  # type: ignore[no-untyped-call]
 
 
-class Optimisers:
-    """The optimisers of a guard's training, which step together."""
+def optimisers(
+    network: nn.Module,
+    config: Config,
+    adam: type[torch.optim.Adam] = torch.optim.AdamW,
+    more: Iterable[Tensor] = (),
+    **settings: Any,
+) -> dict[str, torch.optim.Optimizer]:
+    """What ``config`` asks for: Adam for all, or Muon for the kernels and Adam for the rest.
 
-    def __init__(self, encoder: nn.Module, softmax: nn.Module, config: TrainConfig) -> None:
-        rate, decay = config.learning_rate, config.weight_decay
-        self.parts: list[torch.optim.Optimizer] = []
-        rest: Iterable[Tensor] = encoder.parameters()
-        if config.optimiser == "muon":
-            kernels, rest = parted(rest)
-            self.parts.append(KernelMuon(kernels, rate, decay))
-        adam = torch.optim.AdamW([*rest, *softmax.parameters()], lr=rate, weight_decay=decay)
-        self.parts.append(adam)
-
-    def step(self, rate: float) -> None:
-        """Move the weights by their gradients, at learning rate ``rate``."""
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = rate
-            part.step()
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on, by name: ``optimiser.<part>.<weight>.<slot>``."""
-        return {
-            f"optimiser.{number}.{index}.{name}": torch.as_tensor(tensor)
-            for number, part in enumerate(self.parts)
-            for index, slots in part.state_dict()["state"].items()
-            for name, tensor in slots.items()
-        }
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave; where no part is named, it is the first."""
-        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.parts]
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, *number, index, slot = name.split(".")
-                states[int(number[0]) if number else 0].setdefault(int(index), {})[slot] = tensor
-        for part, state in zip(self.parts, states, strict=True):
-            groups = part.state_dict()["param_groups"]
-            part.load_state_dict({"state": state, "param_groups": groups})
+    Args:
+        config: its ``optimiser``, ``learning_rate`` and ``weight_decay``.
+        adam: which one; ``settings`` are further ones of its own.
+        more: weights beside the network's, for Adam.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
+    kernels, rest = parted(network.parameters())
+    if config.optimiser != "muon":
+        kernels, rest = [], list(network.parameters())
+    parts: dict[str, torch.optim.Optimizer] = {
+        "network": adam([*rest, *more], lr=rate, weight_decay=decay, **settings)
+    }
+    if kernels:
+        parts["kernels"] = KernelMuon(kernels, rate, decay)
+    return parts
 
 
 def parted(parameters: Iterable[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -26,8 +26,9 @@ from speakerguard.engines import ONNX_FILE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluate import Result, evaluate, score_trials
 from speakerguard.export import write_onnx
+from speakerguard.files import replace_file
 from speakerguard.speech import load_speech
-from speakerguard.trials import Trial, replace_file
+from speakerguard.trials import Trial
 from speakerguard.verifier import Verifier
 
 KINDS = ("Conv", "Add", "Clip")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.data import SpeechSet
+from speakerguard.files import whole_file
 from speakerguard.peers import CamPlusPlus
 
 
@@ -46,10 +46,8 @@ def teach(
         done += len(batch)
         if progress:
             progress(done, len(order))
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as out:
+    with whole_file(path) as part, part.open("wb") as out:
         np.save(out, result)
-    part.replace(path)
     return result
 
 

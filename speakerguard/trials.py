@@ -8,7 +8,6 @@ a file is in follows from its lines. A trial without a label is an error: none i
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.errors import TrialError, UsageError
+from speakerguard.files import replace_file
 
 Item = TypeVar("Item")
 
@@ -276,20 +276,6 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
     """
     kept = min(len(items), most)
     return [items[index * len(items) // kept] for index in range(kept)]
-
-
-def replace_file(path: str | Path, text: str) -> None:
-    """Writes a UTF-8 file that appears whole or not at all, in place of any older one."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"{path}: cannot be written ({reason}). Choose another place.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:

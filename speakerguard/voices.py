@@ -23,15 +23,16 @@ import soundfile
 import torch
 
 from speakerguard.audio import SAMPLE_RATE, Waveform, read
-from speakerguard.batches import Report, each_tenth
+from speakerguard.batches import each_tenth
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.demo_voices import SENTENCES, Espeak, Voice, variants
 from speakerguard.errors import UsageError
+from speakerguard.files import replace_file
+from speakerguard.loop import Report
 from speakerguard.morph import change_voice, mix_voices
 from speakerguard.peers import CamPlusPlus
 from speakerguard.profile import centroid
 from speakerguard.teacher import teach
-from speakerguard.trials import replace_file
 
 KINDS = ("formant", "mixed", "synthetic")
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.tsv"

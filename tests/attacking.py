@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from advgan.adversarial import ConvertTask, PerturbTask
-from advgan.config import AdversarialConfig, DetectorConfig, RunConfig, VcConfig, VocoderRunConfig
+from advgan.config import (
+    AdversarialConfig,
+    AttackerRunConfig,
+    DetectorConfig,
+    VcConfig,
+    VocoderRunConfig,
+)
 from advgan.conversion import VcTask
 from advgan.detector import DetectorTask
-from advgan.loop import Loop, Task
 from advgan.vocoding import VocoderTask
+from speakerguard.loop import Loop, Task
 
-Make = Callable[..., RunConfig]
-TASKS: dict[str, tuple[type[RunConfig], type[Task]]] = {
+Make = Callable[..., AttackerRunConfig]
+TASKS: dict[str, tuple[type[AttackerRunConfig], type[Task]]] = {
     "vc": (VcConfig, VcTask),
     "vocoder": (VocoderRunConfig, VocoderTask),
     "convert": (AdversarialConfig, ConvertTask),
@@ -61,7 +67,7 @@ def make_corpus(speech: dict[str, list[Path]], root: Path) -> Path:
     return root
 
 
-def config(corpus: Path, tiny_model: Path, kind: str, out: Path, **more: Any) -> RunConfig:
+def config(corpus: Path, tiny_model: Path, kind: str, out: Path, **more: Any) -> AttackerRunConfig:
     """A small configuration of a kind."""
     content: dict[str, Any] = {
         "out": out,
@@ -87,7 +93,7 @@ def quiet(_: str) -> None:
     """A report that nobody reads."""
 
 
-def run(kind: str, config: RunConfig, report: Callable[[str], None] = quiet) -> Loop:
+def run(kind: str, config: AttackerRunConfig, report: Callable[[str], None] = quiet) -> Loop:
     """Train to the end."""
     made = Loop(config, TASKS[kind][1](config, report), report)  # type: ignore[call-arg]
     made.run()

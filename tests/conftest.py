@@ -151,8 +151,9 @@ def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> "Ma
     """Small configurations of the attacker's training, which draw nothing."""
     import attacking
 
-    from advgan import batches, loop
+    from advgan import batches
+    from speakerguard import loop
 
-    monkeypatch.setattr(loop, "plot_history", lambda *_: None)
+    monkeypatch.setattr(loop, "draw", lambda *_: None)
     monkeypatch.setattr(batches, "default_workers", lambda: 1)
     return partial(attacking.config, corpus, tiny_model)

@@ -10,15 +10,15 @@ from attacking import Make, quiet
 from pydantic import ValidationError
 
 from advgan import checkpoint
-from advgan.config import DetectorConfig, RunConfig
+from advgan.config import AttackerRunConfig, DetectorConfig
 from advgan.detector import DetectorTask, copiers, replayed
 from advgan.discriminator import Discriminator
 from advgan.judge import Detector
-from advgan.loop import Loop
 from advgan.manifest import append, write_manifest
 from advgan.vocoder import NeuralVocoder, VocoderConfig
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.errors import UsageError
+from speakerguard.loop import Loop
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def task_of(config: RunConfig) -> DetectorTask:
+def task_of(config: AttackerRunConfig) -> DetectorTask:
     assert isinstance(config, DetectorConfig)
     return DetectorTask(config, quiet)
 
@@ -71,7 +71,7 @@ def test_each_kind_of_made_speech_has_an_error_rate_that_is_printed_and_kept(
     loop_ = Loop(config, task_of(config), lines.append)
     loop_.run()
     (record,) = loop_.history
-    assert record.keys() == {"step", "detect", "dev"} | kinds
+    assert record.keys() == {"step", "lr", "detect", "dev", "seconds"} | kinds
     assert record["dev"] == pytest.approx(np.mean([record[kind] for kind in kinds]))
     assert all(0 <= record[kind] <= 1 for kind in kinds)
     assert all(f"{kind} {record[kind]:.4f}" in lines[-1] for kind in kinds)

@@ -12,7 +12,7 @@ from speakerguard import batches
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.batches import BatchSampler
 from speakerguard.data import SpeechSet
-from speakerguard.train import Trainer
+from speakerguard.train import GuardTask
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def test_every_row_has_the_target_of_its_segment_and_speed(
     assert corners[:8].tolist() == labels[:8].tolist()
     assert (corners[8:] >= SPEAKERS * len(speeds)).all()
     torch.testing.assert_close(targets.norm(dim=1), torch.ones(16), atol=1e-3, rtol=0)
-    trainer = Trainer(run, quiet)
-    classes = trainer.softmax.weight.argmax(dim=1)  # they start where the teacher sees them
+    task = GuardTask(run, quiet)
+    classes = task.softmax.weight.argmax(dim=1)  # they start where the teacher sees them
     assert classes.tolist() == list(range(sampler.voices))
-    losses = trainer._learn(sampler[3])
+    losses = task.learn_from(sampler[3], 0)
     assert losses.keys() == {"loss", "softmax", "distil_cosine"}
     assert losses["loss"] == pytest.approx(losses["softmax"] + losses["distil_cosine"], rel=1e-5)
 

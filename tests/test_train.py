@@ -17,9 +17,12 @@ from safetensors.torch import load_file, save_file
 from training import config, make_corpus, quiet, take_buzzes_for_speech, whole
 
 from speakerguard import batches, checkpoint, data, devset, train
+from speakerguard import loop as loops
 from speakerguard.data import SpeechSet
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
-from speakerguard.train import DevSet, Trainer
+from speakerguard.loop import Loop
+from speakerguard.model import SpeakerEncoder
+from speakerguard.train import GuardTask, loop
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _buzzes_are_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     take_buzzes_for_speech(monkeypatch)
-    monkeypatch.setattr(Trainer, "_draw", lambda _: None)  # slow; has a test of its own
+    monkeypatch.setattr(loops, "draw", lambda *_: None)  # slow; has a test of its own
 
 
 def after(step: int, act: Callable[[], None]) -> Callable[[str], None]:
@@ -43,6 +46,12 @@ def after(step: int, act: Callable[[], None]) -> Callable[[str], None]:
     return report
 
 
+def encoder_of(trainer: Loop) -> SpeakerEncoder:
+    encoder = trainer.task.modules["encoder"]
+    assert isinstance(encoder, SpeakerEncoder)
+    return encoder
+
+
 def kill() -> None:
     raise KeyboardInterrupt
 
@@ -50,16 +59,16 @@ def kill() -> None:
 def test_a_short_run_learns(corpus: Path, tmp_path: Path) -> None:
     run = config(corpus, tmp_path / "run", evaluate_every=8, steps=40, ramp=1)
     lines: list[str] = []
-    trainer = Trainer(run, lines.append)
+    trainer = loop(run, lines.append)
     best = trainer.run()
     losses = [record["loss"] for record in trainer.history]
     assert [record["step"] for record in trainer.history] == [8, 16, 24, 32, 40]
     assert losses[-1] < 0.8 * losses[0]
     assert best == min(record["eer"] for record in trainer.history)
     encoder, _ = checkpoint.load(tmp_path / "run")
-    dev = DevSet(run.data.dev, run.data.dev_trials)
+    dev = devset.DevSet(run.data.dev, run.data.dev_trials)
     assert dev.eer(encoder) == pytest.approx(best, abs=0.1)  # half precision moves a score or two
-    assert sum(line.startswith("step ") for line in lines) == 5
+    assert sum("EER on dev" in line for line in lines) == 5
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "model.safetensors",
         "state.safetensors",
@@ -78,11 +87,9 @@ def test_every_loss_can_learn_one_batch_by_heart(
     monkeypatch.setattr(batches, "teach", teach)
     loss = {"softmax": 0, "triplet_margin": 0.3, name: 1}
     run = config(corpus, tmp_path, loss=loss, model={"embedding": 192}, steps=40)
-    trainer = Trainer(run, quiet)
-    batch = trainer.batches[0]
-    losses = []
-    for trainer.step in range(30):
-        losses.append(trainer._learn(batch)["loss"])
+    task = GuardTask(run, quiet)
+    batch = task.batches[0]
+    losses = [task.learn_from(batch, step)["loss"] for step in range(30)]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
 
 
@@ -97,19 +104,19 @@ MORE = [
 def test_a_killed_run_ends_where_an_unbroken_one_does(
     corpus: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
-    Trainer(config(corpus, tmp_path / "whole", **more), quiet).run()
+    loop(config(corpus, tmp_path / "whole", **more), quiet).run()
     broken = config(corpus, tmp_path / "broken", **more)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(broken, after(10, kill)).run()
+        loop(broken, after(10, kill)).run()
     torch.manual_seed(99)
     lines: list[str] = []
-    again = Trainer(broken, lines.append)
+    again = loop(broken, lines.append)
     assert again.step == 10
     again.run()
     assert lines[0].startswith("going on from step 10 of ")
     first, second = (load_file(tmp_path / n / "state.safetensors") for n in ("whole", "broken"))
     assert first.keys() == second.keys()
-    assert sum(name.startswith("optimiser.") for name in first) > 100
+    assert sum(name.startswith("optimiser/") for name in first) > 100
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
     prints = {checkpoint.load(tmp_path / name)[1] for name in ("whole", "broken")}
@@ -118,39 +125,40 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
 
 def test_a_finished_run_has_nothing_more_to_do(corpus: Path, tmp_path: Path) -> None:
     run = config(corpus, tmp_path, steps=2)
-    best = Trainer(run, quiet).run()
+    best = loop(run, quiet).run()
     before = (tmp_path / "state.safetensors").read_bytes()
-    assert Trainer(run, quiet).run() == best
+    assert loop(run, quiet).run() == best
     assert (tmp_path / "state.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_nan_stops_the_run_and_spares_the_weights(corpus: Path, tmp_path: Path, what: str) -> None:
     def spoil() -> None:
-        weight = trainer.encoder.trunk.stages[0].conv.weight
+        weight = encoder.trunk.stages[0].conv.weight
         if what == "loss":
             weight.data[0] = math.nan
         else:
             weight.register_hook(lambda gradient: gradient * math.nan)
 
-    trainer = Trainer(config(corpus, tmp_path), after(10, spoil))
+    trainer = loop(config(corpus, tmp_path), after(10, spoil))
+    encoder = encoder_of(trainer)
     with pytest.raises(SpeakerguardError) as caught:
         trainer.run()
     message = str(caught.value)
     assert f"the {what} became nan at step 10 of {tmp_path}" in message
     assert str(tmp_path / "model.safetensors") in message
     assert "learning_rate (now 0.003)" in message
-    encoder, _ = checkpoint.load(tmp_path)
-    assert all(torch.isfinite(tensor).all() for tensor in encoder.state_dict().values())
+    kept, _ = checkpoint.load(tmp_path)
+    assert all(torch.isfinite(tensor).all() for tensor in kept.state_dict().values())
     state = load_file(tmp_path / "state.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
     if what == "gradient":
-        assert all(torch.isfinite(p).all() for p in trainer.encoder.parameters())
+        assert all(torch.isfinite(p).all() for p in encoder.parameters())
 
 
 def test_nan_before_any_weights_promises_none(corpus: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config(corpus, tmp_path), quiet)
-    trainer.encoder.trunk.stages[0].conv.weight.data[0] = math.nan
+    trainer = loop(config(corpus, tmp_path), quiet)
+    encoder_of(trainer).trunk.stages[0].conv.weight.data[0] = math.nan
     with pytest.raises(SpeakerguardError) as caught:
         trainer.run()
     assert "at step 0" in str(caught.value)
@@ -158,40 +166,33 @@ def test_nan_before_any_weights_promises_none(corpus: Path, tmp_path: Path) -> N
 
 
 def test_another_configuration_in_the_same_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
-    Trainer(config(corpus, tmp_path, steps=1), quiet).run()
+    loop(config(corpus, tmp_path, steps=1), quiet).run()
     with pytest.raises(SpeakerguardError, match="belongs to a run with another configuration"):
-        Trainer(config(corpus, tmp_path, steps=2), quiet)
-    Trainer(config(corpus, tmp_path, steps=1, threads=2, workers=1), quiet)
+        loop(config(corpus, tmp_path, steps=2), quiet)
+    loop(config(corpus, tmp_path, steps=1, threads=2, workers=1), quiet)
 
 
 def test_a_state_from_before_newer_keys_goes_on(corpus: Path, tmp_path: Path) -> None:
-    """As written when one optimiser was all there was, and some keys had not been thought of."""
+    """As written when some keys of the configuration had not been thought of."""
     run = config(corpus, tmp_path, steps=20)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(run, after(10, kill)).run()
+        loop(run, after(10, kill)).run()
     path = tmp_path / "state.safetensors"
     metadata, tensors = checkpoint.read_tensors(path, "pt", "")
     written = json.loads(metadata["config"])
     for key in ("optimiser", "attacks", "choose_by"):
         del written[key]
-    old = {name.replace("optimiser.0.", "optimiser."): t for name, t in tensors.items()}
-    assert old.keys() != tensors.keys()
-    save_file(old, path, metadata=metadata | {"config": json.dumps(written)})
-    again = Trainer(run, quiet)
-    assert again.step == 10
-    state = again.optimisers.state()
-    assert state.keys() == {name for name in tensors if name.startswith("optimiser.")}
-    for name, tensor in state.items():
-        torch.testing.assert_close(tensor, tensors[name], atol=0, rtol=0)
+    save_file(tensors, path, metadata=metadata | {"config": json.dumps(written)})
+    assert loop(run, quiet).step == 10
 
 
 def test_a_damaged_state_is_refused(corpus: Path, tmp_path: Path) -> None:
     run = config(corpus, tmp_path, steps=1)
-    Trainer(run, quiet).run()
+    loop(run, quiet).run()
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match=r"state.safetensors: not a whole"):
-        Trainer(run, quiet)
+        loop(run, quiet)
 
 
 def test_other_training_speakers_are_refused(corpus: Path, tmp_path: Path) -> None:
@@ -201,41 +202,40 @@ def test_other_training_speakers_are_refused(corpus: Path, tmp_path: Path) -> No
         for path in (corpus / "train" / f"s{speaker}").iterdir():
             (folder / f"s{speaker}" / path.name).write_bytes(path.read_bytes())
     run = config(corpus, tmp_path / "run", data={"train": folder}, steps=1)
-    Trainer(run, quiet).run()
+    loop(run, quiet).run()
     (folder / "s1").rename(folder / "s2")
-    Trainer(run, quiet)  # as many voices as before
+    loop(run, quiet)  # as many voices as before
     (folder / "s3").mkdir()
     (folder / "s2" / "0.wav").rename(folder / "s3" / "0.wav")
     with pytest.raises(CheckpointError, match=r"trained on 2 voices, .*train now holds 3"):
-        Trainer(run, quiet)
+        loop(run, quiet)
 
 
 def test_a_run_can_start_from_another(corpus: Path, tmp_path: Path) -> None:
-    Trainer(config(corpus, tmp_path / "first", steps=3), quiet).run()
+    loop(config(corpus, tmp_path / "first", steps=3), quiet).run()
     first, _ = checkpoint.load(tmp_path / "first")
     init = str(tmp_path / "first")
-    second = Trainer(config(corpus, tmp_path / "second", init=init), quiet)
+    second = GuardTask(config(corpus, tmp_path / "second", init=init), quiet)
     for name, tensor in checkpoint._state(first).items():
         torch.testing.assert_close(second.encoder.state_dict()[name], tensor)
-    anew = Trainer(config(corpus, tmp_path / "anew", init=init, new_head=True), quiet).encoder
+    anew = GuardTask(config(corpus, tmp_path / "anew", init=init, new_head=True), quiet).encoder
     trunk, head = "trunk.stages.0.conv.weight", "head.affine.weight"
     torch.testing.assert_close(anew.state_dict()[trunk], first.state_dict()[trunk])
     assert not torch.equal(anew.state_dict()[head], first.state_dict()[head])
     wider = config(corpus, tmp_path / "third", init=init, model={"width": 8})
     with pytest.raises(CheckpointError, match=r"first: its network is .*width=4.* asks for .*=8"):
-        Trainer(wider, quiet)
+        loop(wider, quiet)
 
 
 def test_a_new_head_on_a_frozen_then_free_trunk(corpus: Path, tmp_path: Path) -> None:
-    Trainer(config(corpus, tmp_path / "first", steps=3), quiet).run()
+    loop(config(corpus, tmp_path / "first", steps=3), quiet).run()
     first, _ = checkpoint.load(tmp_path / "first")
     init = {"init": str(tmp_path / "first"), "model": {"head": "mean"}, "frozen": 2}
-    run = Trainer(config(corpus, tmp_path / "second", **init), quiet)
+    run = GuardTask(config(corpus, tmp_path / "second", **init), quiet)
     kept = {name: tensor.clone() for name, tensor in first.trunk.state_dict().items()}
     heads = []
     for step in range(3):
-        run.step = step
-        run._learn(run.batches[step])
+        run.learn_from(run.batches[step], step)
         heads.append(run.encoder.head.state_dict()["affine.weight"].clone())
         same = [torch.equal(t, kept[n]) for n, t in run.encoder.trunk.state_dict().items()]
         assert all(same) if step < 2 else not any(same)
@@ -244,7 +244,7 @@ def test_a_new_head_on_a_frozen_then_free_trunk(corpus: Path, tmp_path: Path) ->
 
 def test_frozen_without_init_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give an init as well"):
-        Trainer(config(corpus, tmp_path, frozen=5), quiet)
+        loop(config(corpus, tmp_path, frozen=5), quiet)
 
 
 def test_curves_and_tensorboard_are_written(
@@ -253,16 +253,16 @@ def test_curves_and_tensorboard_are_written(
     pytest.importorskip("tensorboard")
     monkeypatch.undo()
     take_buzzes_for_speech(monkeypatch)
-    Trainer(config(corpus, tmp_path, steps=2, evaluate_every=1), quiet).run()
+    loop(config(corpus, tmp_path, steps=2, evaluate_every=1), quiet).run()
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
 def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config(corpus, tmp_path, steps=100, warmup=10), quiet)
+    trainer = loop(config(corpus, tmp_path, steps=100, warmup=10), quiet)
     rates = []
     for trainer.step in range(101):
-        rates.append(trainer._schedule())
+        rates.append(trainer.share())
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[100] == pytest.approx(0.01)
@@ -287,11 +287,15 @@ def two_processes() -> None:
     """Run by torchrun: train, then store what this rank ended with."""
     corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
     data.load_speech = devset.load_speech = whole
-    Trainer._draw = lambda _: None
-    trainer = Trainer(config(corpus, out, steps=4, learning_rate=0.01), print)
+    loops.draw = lambda *_: None
+    trainer = loop(config(corpus, out, steps=4, learning_rate=0.01), print)
     trainer.run()
-    tensors = {name: p.detach().contiguous() for name, p in trainer.learned.named_parameters()}
-    save_file(tensors, out / f"rank{trainer.rank}.safetensors")
+    tensors = {
+        f"{module}.{name}": parameter.detach().contiguous()
+        for module in ("encoder", "softmax")
+        for name, parameter in trainer.task.modules[module].named_parameters()
+    }
+    save_file(tensors, out / f"rank{os.environ['RANK']}.safetensors")
 
 
 def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:

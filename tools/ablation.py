@@ -17,9 +17,10 @@ from pathlib import Path
 
 from speakerguard import checkpoint
 from speakerguard.config import TrainConfig, load
+from speakerguard.files import replace_file
+from speakerguard.loop import Loop
 from speakerguard.model import ModelConfig
-from speakerguard.train import Trainer
-from speakerguard.trials import replace_file
+from speakerguard.train import GuardTask
 
 HEADS = {
     "mean": "temporal mean, affine (the paper's)",
@@ -51,15 +52,17 @@ def main() -> None:
 def judge(config: TrainConfig, head: str, out: Path) -> dict[str, float]:
     """Equal error rate on dev of one head, in [0, 1], untrained and trained."""
     model = ModelConfig.model_validate(config.model.model_dump() | {"head": head})
-    trainer = Trainer(config.model_copy(update={"model": model, "out": out / head}))
+    run = config.model_copy(update={"model": model, "out": out / head})
+    task = GuardTask(run)
+    trainer = Loop(run, task)
     done = out / head / "untrained.json"
     if not done.exists():
-        assert trainer.dev is not None
+        assert task.dev is not None
         done.parent.mkdir(parents=True, exist_ok=True)
-        done.write_text(json.dumps(trainer.dev.eer(trainer.average)), encoding="utf-8")
+        done.write_text(json.dumps(task.dev.eer(task.average)), encoding="utf-8")
     untrained = float(json.loads(done.read_text(encoding="utf-8")))
     print(f"{head}: untrained {100 * untrained:.1f} %", flush=True)
-    trained = trainer.run() if trainer.step < config.steps else trainer.best
+    trained = trainer.run()
     print(f"{head}: trained {100 * trained:.1f} %", flush=True)
     return {"untrained": untrained, "trained": trained}
 

@@ -45,7 +45,8 @@ from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
-from speakerguard.trials import replace_file, speaker_of, spread
+from speakerguard.files import replace_file
+from speakerguard.trials import speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000

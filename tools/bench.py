@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from speakerguard import checkpoint
+from speakerguard.files import replace_file
 from speakerguard.speech import load_speech
-from speakerguard.trials import replace_file
 
 START, END = "<!-- bench -->", "<!-- /bench -->"
 OUT = Path("results/bench.json")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
-from speakerguard.trials import replace_file, speaker_of
+from speakerguard.files import replace_file
+from speakerguard.trials import speaker_of
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 

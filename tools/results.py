@@ -23,11 +23,12 @@ from typing import Any
 
 from speakerguard import __version__, calibration, checkpoint
 from speakerguard.evaluate import as_json, evaluate, score_trials
+from speakerguard.files import replace_file
 from speakerguard.heldout import held_out
 from speakerguard.metrics import det_curve
 from speakerguard.plots import plot_det, plot_scores
 from speakerguard.scoring import Scoring
-from speakerguard.trials import ScoreTable, Trial, read_trials, replace_file
+from speakerguard.trials import ScoreTable, Trial, read_trials
 from speakerguard.verifier import Verifier
 
 CONDITIONS: dict[str, dict[str, float]] = {

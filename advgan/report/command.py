@@ -73,7 +73,7 @@ def report(
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
-    from speakerguard.trials import replace_file
+    from speakerguard.files import replace_file
     from speakerguard.verifier import Verifier
 
     verifier = Verifier(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from advgan.report.schema import Case, Report
-from speakerguard.trials import replace_file
+from speakerguard.files import replace_file
 
 
 def write_all(report: Report, out: Path) -> list[str]:

@@ -14,8 +14,7 @@ from speakerguard.errors import UsageError
 def whole_file(path: Path) -> Iterator[Path]:
     """Where to write what becomes ``path`` when all went well; its folders are made.
 
-    For what is no text; see :func:`speakerguard.trials.replace_file` for that. Its name ends in
-    ``.part``, so that nothing takes what a kill left for a recording.
+    Its name ends in ``.part``, so that nothing takes what a kill left for a recording.
 
     Raises:
         UsageError: it cannot be written, as on a full disk; an older file of that name stays.
@@ -34,3 +33,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def replace_file(path: str | Path, text: str) -> None:
+    """Write UTF-8 text to ``path``, as :func:`whole_file` does."""
+    with whole_file(Path(path)) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")

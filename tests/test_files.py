@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from advgan.files import whole_file
 from speakerguard.errors import UsageError
+from speakerguard.files import whole_file
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

@@ -1,34 +1,36 @@
-"""What every training run of the attacker does: go on after a kill, keep the best, stop at NaN.
+"""What every training run does: go on after a kill, keep the best, stop at NaN.
 
-A run is a folder as the guard's is: ``model.safetensors`` (best on dev), ``state.safetensors``
-(everything needed to go on), ``history.jsonl``, ``curves.png``. Batches depend only on the seed
-and the step, and the random generator's state is kept.
+A run is a folder: ``model.safetensors`` (best on dev, weights averaged over time),
+``state.safetensors`` (everything needed to go on after a kill), ``history.jsonl``, ``curves.png``
+and TensorBoard events. Batches depend only on the seed and the step, and the state of the random
+generator is kept, so a resumed run ends where an unbroken one would have.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from advgan.checkpoint import write_tensors
-from advgan.config import OptimisedConfig, RunConfig
-from speakerguard.checkpoint import MODEL_FILE, read_tensors
+from speakerguard.checkpoint import MODEL_FILE, read_tensors, write_tensors
+from speakerguard.config import RunConfig
 from speakerguard.errors import CheckpointError, SpeakerguardError
-from speakerguard.optimisers import KernelMuon, parted
-from speakerguard.plots import plot_history
-from speakerguard.trials import replace_file
+from speakerguard.files import replace_file
 
 Report = Callable[[str], None]
 STATE_FILE = "state.safetensors"
 SAVE_SECONDS = 180.0  # between saved states, at least; a kill costs no more
-_FREE = {"threads"}  # may differ when a run goes on
+RECORD_EVERY = 50  # steps
 
 
 class Task(ABC):
@@ -38,11 +40,17 @@ class Task(ABC):
         modules: all networks whose weights belong to the run, by name.
         optimisers: by name; their learning rates are scheduled.
         averages: names of modules that follow another as its running average.
+        leads: whether it evaluates and saves; of several processes, one does.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     averages: dict[str, str]
+    leads: bool = True
+
+    def begin(self, step: int) -> None:
+        """Called once, before the first step of this process, and before randomness is restored."""
+        return
 
     @abstractmethod
     def learn(self, step: int) -> dict[str, float]:
@@ -50,11 +58,28 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
-        """Measures on dev; the value named ``dev`` decides, and lower is better."""
+        """Measures on dev."""
 
     @abstractmethod
     def save(self, about: Mapping[str, Any]) -> None:
         """Write the model that is being trained to the run's folder."""
+
+    def decisive(self, measures: Mapping[str, float]) -> float:
+        """The one of the measures that weights are chosen by; lower is better."""
+        return measures["dev"]
+
+    def shown(self, measures: Mapping[str, float], best: float) -> str:
+        """What :meth:`evaluate` found, and the best so far, for a person."""
+        values = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
+        return f"on dev {values} (best {best:.4f})"
+
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse a state that fits the configuration but not what there is to learn from."""
+        return
+
+    def end(self) -> None:
+        """Called once, after the last step."""
+        return
 
 
 class NotFiniteError(Exception):
@@ -63,43 +88,34 @@ class NotFiniteError(Exception):
 
 def descend(
     loss: Tensor,
-    optimisers: Sequence[torch.optim.Optimizer],
+    optimisers: Iterable[torch.optim.Optimizer],
     parameters: list[nn.Parameter],
     clip: float,
+    shared: Sequence[nn.Parameter] = (),
 ) -> None:
     """One step down the gradient, unless something is not finite.
+
+    Args:
+        shared: weights whose gradients are averaged over processes here, and by no wrapper.
 
     Raises:
         NotFiniteError: the loss or its gradient; the weights are as they were.
     """
     if not torch.isfinite(loss):
         raise NotFiniteError(f"the loss became {loss.item()}")
+    optimisers = list(optimisers)
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    for parameter in shared:
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
     norm = nn.utils.clip_grad_norm_(parameters, clip)
     if not torch.isfinite(norm):
         raise NotFiniteError(f"the gradient became {norm.item()}")
     for optimiser in optimisers:
         optimiser.step()
-
-
-def network_optimisers(
-    network: nn.Module, config: OptimisedConfig, **adam: Any
-) -> list[torch.optim.Optimizer]:
-    """What ``config`` asks for: Adam, or Muon for the kernels and Adam for the rest.
-
-    Args:
-        adam: further settings of Adam's.
-    """
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.optimiser == "adam":
-        return [torch.optim.Adam(network.parameters(), rate, weight_decay=decay, **adam)]
-    kernels, rest = parted(network.parameters())
-    return [
-        torch.optim.Adam(rest, rate, weight_decay=decay, **adam),
-        KernelMuon(kernels, rate, decay),
-    ]
 
 
 class Loop:
@@ -109,6 +125,7 @@ class Loop:
         self.config, self.task, self.report = config, task, report
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
+        self.random: Tensor | None = None
         self.rates = {
             name: [group["lr"] for group in optimiser.param_groups]
             for name, optimiser in task.optimisers.items()
@@ -122,9 +139,14 @@ class Loop:
             SpeakerguardError: a loss or gradient is not finite.
         """
         config, first = self.config, self.step
+        if first == config.steps:
+            return self.best
+        self.task.begin(first)
+        if self.random is not None:
+            torch.set_rng_state(self.random)
         started = time.monotonic()
         before = self.seconds
-        recent: list[dict[str, float]] = []
+        recent: list[dict[str, float]] = []  # losses of each step since the last record
         saved = started
         while self.step < config.steps:
             self._schedule()
@@ -135,7 +157,8 @@ class Loop:
             self._average()
             self.step += 1
             self.seconds = before + time.monotonic() - started
-            if self.step % 50 == 0 or self.step == first + 5:
+            evaluates = self.step % config.evaluate_every == 0 or self.step == config.steps
+            if self.step % RECORD_EVERY == 0 or self.step == first + 5:
                 pace = (time.monotonic() - started) / (self.step - first)
                 left = pace * (config.steps - self.step) / 60
                 parts = "  ".join(f"{n} {v:.3f}" for n, v in _means(recent).items())
@@ -143,22 +166,30 @@ class Loop:
                     f"step {self.step}/{config.steps}  {parts}  {pace:.2f} s/step  {left:.0f} min "
                     "left"
                 )
-            if self.step % config.evaluate_every == 0 or self.step == config.steps:
+            if evaluates and self.task.leads:
                 self._evaluate(recent)
-                recent = []
                 saved = time.monotonic()
-            elif time.monotonic() - saved > SAVE_SECONDS:
+            elif self.task.leads and time.monotonic() - saved > SAVE_SECONDS:
                 self._save_state()
                 saved = time.monotonic()
+            if evaluates:
+                recent = []
+            elif self.step % RECORD_EVERY == 0:
+                self._record(recent)
+                recent = []
+        self.task.end()
         return self.best
 
-    def _schedule(self) -> None:
+    def share(self) -> float:
+        """Of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
         config = self.config
         if self.step < config.warmup:
-            share = (self.step + 1) / config.warmup
-        else:
-            done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
-            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+            return (self.step + 1) / config.warmup
+        done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _schedule(self) -> None:
+        share = self.share()
         for name, optimiser in self.task.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
                 group["lr"] = rate * share
@@ -174,25 +205,31 @@ class Loop:
 
     def _evaluate(self, recent: list[dict[str, float]]) -> None:
         measures = self.task.evaluate()
-        if not math.isfinite(measures["dev"]):
-            raise self._stopped(NotFiniteError(f"the measure on dev became {measures['dev']}"))
-        self.history.append({"step": float(self.step), **_means(recent), **measures})
-        if measures["dev"] < self.best:
-            self.best = measures["dev"]
+        found = self.task.decisive(measures)
+        if not math.isfinite(found):
+            raise self._stopped(NotFiniteError(f"the measure on dev became {found}"))
+        self._record(recent, **measures, seconds=self.seconds)
+        if found < self.best:
+            self.best = found
             self.task.save({"step": self.step, "steps": self.config.steps, **measures})
         self._save_state()
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(self.config.out / "history.jsonl", lines)
-        plot_history(self.history, self.config.out / "curves.png")
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
-        self.report(f"step {self.step}: on dev {shown} (best {self.best:.4f}) in {self.config.out}")
+        draw(self.history, self.config.out)
+        shown = self.task.shown(measures, self.best)
+        self.report(f"step {self.step}: {shown} in {self.config.out}")
+
+    def _record(self, recent: list[dict[str, float]], **more: float) -> None:
+        rate = self.config.learning_rate * self.share()
+        self.history.append({"step": float(self.step), "lr": rate, **_means(recent), **more})
 
     def _stopped(self, error: NotFiniteError) -> SpeakerguardError:
         out, rate = self.config.out, self.config.learning_rate
-        kept = f"The best weights so far are in {out / MODEL_FILE}. "
+        known = self.best < math.inf
+        kept = f"The best weights so far are in {out / MODEL_FILE}. " if known else ""
         return SpeakerguardError(
-            f"{error} at step {self.step} of {out}. {kept if self.best < math.inf else ''}Lower "
-            f"learning_rate (now {rate:g}) and train with another `out`."
+            f"{error} at step {self.step} of {out}. {kept}Lower learning_rate (now {rate:g}) and "
+            "train with another `out`" + (f", from `init: {out}` if you like." if known else ".")
         )
 
     def _save_state(self) -> None:
@@ -209,7 +246,7 @@ class Loop:
         metadata = {
             "progress": json.dumps(progress),
             "history": json.dumps(self.history),
-            "config": self.config.model_dump_json(exclude=_FREE),
+            "config": self.config.model_dump_json(),
         }
         write_tensors(self.config.out / STATE_FILE, tensors, metadata)
 
@@ -218,11 +255,12 @@ class Loop:
         if not path.exists():
             return
         metadata, tensors = read_tensors(path, "pt", "Remove it to start over.")
-        if metadata["config"] != self.config.model_dump_json(exclude=_FREE):
+        if not _same_run(json.loads(metadata["config"]), self.config):
             raise CheckpointError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
                 "remove that folder to start over."
             )
+        self.task.check(tensors)
         for prefix, module in self.task.modules.items():
             start = f"{prefix}/"
             module.load_state_dict(
@@ -239,8 +277,33 @@ class Loop:
         progress = json.loads(metadata["progress"])
         self.step, self.best, self.seconds = (progress[n] for n in ("step", "best", "seconds"))
         self.history = json.loads(metadata["history"])
-        torch.set_rng_state(tensors["random"])
+        self.random = tensors["random"]
         self.report(f"going on from step {self.step} of {path}")
+
+
+def draw(history: Sequence[Mapping[str, float]], out: Path) -> None:
+    """Learning curves as a picture, and the last record as a TensorBoard event."""
+    # Without this mark TensorBoard imports all of TensorFlow to write its files.
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+    from torch.utils.tensorboard import SummaryWriter
+
+    from speakerguard.plots import plot_history
+
+    plot_history(history, out / "curves.png")
+    last = history[-1]
+    with SummaryWriter(str(out), filename_suffix=f".{last['step']:.0f}") as writer:
+        for name, value in last.items():
+            writer.add_scalar(name, value, int(last["step"]))
+
+
+def _same_run(written: dict[str, Any], config: RunConfig) -> bool:
+    """Whether a state was written under ``config``; keys it does not know have their defaults."""
+    try:
+        kept = type(config).model_validate(written)
+    except ValidationError:
+        return False
+    free = {name: getattr(config, name) for name in config.of_the_machine}
+    return kept.model_copy(update=free) == config
 
 
 def _means(records: list[dict[str, float]]) -> dict[str, float]:
