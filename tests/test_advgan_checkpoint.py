@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
         part.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(UsageError, match=r"No space left on device.*Make room"):
         checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
     assert checkpoint.load("generator", path).fingerprint == fingerprint

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from speakerguard import checkpoint, engines
-from speakerguard.errors import CheckpointError
+from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.model import ModelConfig, SpeakerEncoder
 
 CONFIG = ModelConfig(width=4, tdnn_channels=16, embedding=32)
@@ -231,6 +231,6 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
         raise OSError("No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UsageError, match="No space"):
         checkpoint.save(encoder(seed=1), saved)
     assert saved.read_bytes() == before

@@ -187,7 +187,7 @@ def test_exit_codes_tell_what_went_wrong(run: Any, speech: Clips, noise: Path) -
         (3, ("identify", noise), "no speech"),
         (4, ("verify", "alicia", clip), "Did you mean “alice”?"),
         (2, ("embed", clip, "--out", "a.txt"), "must end in .npz"),
-        (2, ("embed", clip, "--out", "missing/a.npz"), "missing/a.npz"),
+        (2, ("embed", clip, "--out", noise / "a.npz"), "noise.wav/a.npz: cannot be written"),
         (2, ("score", "--trials", "no.txt", "--root", ".", "--out", "s"), "no.txt"),
         (2, ("evaluate",), "needs a score file"),
         (2, ("evaluate", "s.txt", "--trials", "t.txt"), "not both"),

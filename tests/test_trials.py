@@ -191,7 +191,7 @@ def test_what_cannot_be_stored_is_refused_and_leaves_the_old_file(tmp_path: Path
     with pytest.raises(UsageError, match="2 trials"):
         write_scores(path, trials, [0.5])
     with pytest.raises(UsageError, match="cannot be written"):
-        write_scores(tmp_path / "no" / "scores.txt", trials, [0.5, 0.6])
+        write_scores(path / "below" / "scores.txt", trials, [0.5, 0.6])
     assert path.read_text() == "1 0.5 a b\n"
     assert [found.name for found in tmp_path.iterdir()] == ["scores.txt"]
 
