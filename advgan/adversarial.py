@@ -22,7 +22,7 @@ from advgan.generator import Generator
 from advgan.guard import GuardLoss
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.perturber import Perturber
-from advgan.vocoder import GRIFFIN_LIM, GriffinLim, Vocoder
+from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import ConfigError
@@ -269,5 +269,6 @@ def frozen_vocoder(config: AdversarialConfig) -> Vocoder:
     if config.vocoder == GRIFFIN_LIM:
         return GriffinLim(iterations=config.iterations).to(device())
     vocoder = checkpoint.load_vocoder(config.vocoder)
-    assert isinstance(vocoder, nn.Module)
+    assert isinstance(vocoder, NeuralVocoder)
+    vocoder.iterations = min(vocoder.iterations, config.iterations)
     return vocoder.requires_grad_(False).to(device())

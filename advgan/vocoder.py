@@ -146,7 +146,7 @@ class NeuralVocoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.convention = config or VocoderConfig(), convention
-        width = self.config.width
+        width, self.iterations = self.config.width, self.config.iterations
         self.first = nn.Conv1d(convention.bands, width, 7, padding=3)
         self.first_norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -179,11 +179,9 @@ class NeuralVocoder(nn.Module):
         """What :meth:`spectrum` gave as waveforms (B, (T - 1) · hop)."""
         magnitude, phase = log_magnitude.exp(), torch.polar(torch.ones_like(angle), angle)
         c = self.convention
-        if self.config.iterations:
+        if self.iterations:
             with torch.no_grad():
-                phase = fitting_phases(
-                    magnitude, phase, self.config.iterations, self.window, self.convention
-                )
+                phase = fitting_phases(magnitude, phase, self.iterations, self.window, c)
         return torch.istft(magnitude * phase, c.n_fft, c.hop, window=self.window)
 
 
