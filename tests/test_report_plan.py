@@ -1,10 +1,13 @@
 """Suites, pairs and policies: what is shipped can be read, and what is wrong is named."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from advgan.report.assemble import attacker_weights
 from advgan.report.defences import ScoreVariation, Smoothing, defence
 from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs
 from advgan.report.policy import load_policy
@@ -183,3 +186,19 @@ def test_defences_do_what_their_names_say() -> None:
     views = joined.views(noise, rng)
     np.testing.assert_array_equal(views[0], defence("median").views(noise, rng)[0])
     assert joined.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
+
+
+def test_a_report_knows_the_weights_that_attacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
+    plan: Any = SimpleNamespace(suite=Suite(attacks=("again-vc", {"perturbation-gan": {}})))
+    assert attacker_weights(plan) == {}
+    seen = []
+    for content in (b"one", b"other"):
+        (tmp_path / "again-vc").mkdir(exist_ok=True)
+        (tmp_path / "again-vc" / "model.safetensors").write_bytes(content)
+        found = attacker_weights(plan)
+        assert found.keys() == {"again-vc"}
+        seen.append(found["again-vc"])
+    assert seen[0] != seen[1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +11,9 @@ from pydantic import Field
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label
 from advgan.attacks.guard import Guard
 from speakerguard.audio import SAMPLE_RATE, Waveform
+
+if TYPE_CHECKING:
+    from advgan.vocoder import Vocoder
 
 
 class Control(Attack):
@@ -53,7 +57,9 @@ class Unconverted(Control):
 
 
 class VocoderCopy(Control):
-    """Speech to mel bands and back by Griffin-Lim at its own level, with no conversion in between.
+    """Speech to mel bands and back at its own level, with no conversion in between.
+
+    The vocoder is the one that conversions go through.
 
     A defence that flags this has found the vocoder, not the attack.
     """
@@ -83,15 +89,21 @@ class RandomNoise(Control):
         return np.clip(source + np.float32(self.epsilon) * signs, -1, 1)
 
 
+@cache
+def _vocoder() -> Vocoder:
+    from advgan.checkpoint import load_vocoder
+
+    return load_vocoder()
+
+
 def copy_through_vocoder(waveform: Waveform) -> Waveform:
-    """``waveform`` through the attacker's mel bands and Griffin-Lim, at its own length."""
+    """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
     import soxr
 
     from advgan.converter import Heard, copy_of
     from advgan.mel import STANDARD, MelSpectrogram
-    from advgan.vocoder import GriffinLim
 
-    wide = copy_of(Heard("source", waveform), GriffinLim(), MelSpectrogram())
+    wide = copy_of(Heard("source", waveform), _vocoder(), MelSpectrogram())
     copied = soxr.resample(wide, STANDARD.sample_rate, SAMPLE_RATE, "VHQ")
     level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
     fitted = np.zeros(len(waveform), np.float32)

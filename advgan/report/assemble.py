@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import platform
@@ -15,7 +16,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+import advgan
+import speakerguard
+from advgan import checkpoint
 from advgan.attacks.guard import to_pcm
+from advgan.checkpoint import VOCODER
+from advgan.judge import DISCRIMINATOR
 from advgan.report import analysis
 from advgan.report.bench import Bench, Row, peer_present
 from advgan.report.plan import Plan
@@ -32,7 +38,7 @@ from advgan.report.schema import (
 from advgan.report.tally import Tally
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.data import find_utterances
-from speakerguard.errors import SpeakerguardError
+from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.trials import read_trials, speaker_of
 from speakerguard.verifier import Verifier
 
@@ -129,6 +135,7 @@ def assemble(run: Run) -> Report:
         provenance=Provenance(
             version=version("speakerguard"),
             code=code_hash(),
+            weights=attacker_weights(plan),
             suite=plan.suite_name,
             suite_sha256=run.suite_sha256,
             data=run.data,
@@ -154,12 +161,24 @@ def assemble(run: Run) -> Report:
 
 
 def code_hash() -> str:
-    """Changes with any source file of the attacks and the report: 16 hex digits."""
+    """Changes with any source file of this project: 16 hex digits."""
     digest = hashlib.sha256()
-    package = Path(__file__).resolve().parents[1]
-    for path in sorted([*(package / "attacks").glob("*.py"), *(package / "report").glob("*.py")]):
-        digest.update(path.read_bytes())
+    for package in (Path(speakerguard.__file__).parent, Path(advgan.__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def attacker_weights(plan: Plan) -> dict[str, str]:
+    """Networks that attacks and defences of a plan may use: SHA-256, 16 hex digits, by name."""
+    names = {VOCODER, DISCRIMINATOR}
+    names |= {str(getattr(entry.built, "weights", VOCODER)) for entry in plan.suite.entries}
+    found = {}
+    for name in sorted(names):
+        with contextlib.suppress(CheckpointError):
+            content = checkpoint.resolve("generator", name).read_bytes()
+            found[name] = hashlib.sha256(content).hexdigest()[:16]
+    return found
 
 
 def _peer_thresholds(plan: Plan, point: str) -> tuple[dict[str, float], list[Problem]]:

@@ -80,7 +80,10 @@ def report(
     verifier.calibration.point(point)  # or an error, before any work
     engine = type(verifier.embedder).__name__
     decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
-    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", assemble.code_hash())
+    digest = plan.digest(
+        f"{verifier.fingerprint} {engine} {decides}",
+        f"{assemble.code_hash()} {assemble.attacker_weights(plan)}",
+    )
     if fresh:
         runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1

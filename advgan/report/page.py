@@ -346,8 +346,10 @@ def _provenance(report: Report) -> str:
     origin, timing = report.provenance, report.timing
     return terms(
         {
-            "version": f"{origin.version}, attacks and report {origin.code}",
+            "version": f"{origin.version}, code {origin.code}",
             "weights": report.threat.fingerprint,
+            "attackers' weights": ", ".join(f"{n} {at}" for n, at in origin.weights.items())
+            or "none",
             "suite": f"{origin.suite}, SHA-256 {origin.suite_sha256}",
             "policy": f"{report.verdict.policy}, SHA-256 {report.verdict.policy_sha256}",
             "data": f"{origin.data}: {origin.pairs_used} of {origin.pairs_listed} pairs, "

@@ -246,6 +246,7 @@ class Provenance(_Part):
 
     version: str
     code: str
+    weights: dict[str, str] = {}
     suite: str
     suite_sha256: str
     data: str
