@@ -21,7 +21,7 @@ class GuardLoss(nn.Module):
 
     A guard decides on its score, but the loss is in cosines, so that a margin means the same for
     every guard: each pair must come to the cosine at which it would score the threshold. Where
-    that lies depends on the strangers nearest to both sides, and is taken as given.
+    that lies depends on the strangers nearest to both sides, and moves with what is made.
 
     Args:
         model: a guard's name or folder; peers such as CAM++ stay out, they judge.

@@ -35,9 +35,11 @@ class Scores(nn.Module):
         sides = (self._usual(enrol), self._usual(probe))
         return torch.stack([(cosine - mean) / spread for mean, spread in sides]).mean(dim=0)
 
-    @torch.no_grad()
     def needed(self, enrol: Tensor, probe: Tensor, threshold: float) -> Tensor:
-        """Cosines (B,) with which these pairs would score ``threshold``, strangers being as far."""
+        """Cosines (B,) with which these pairs would score ``threshold``, strangers being as far.
+
+        It has a gradient as well: a probe that resembles strangers less needs less of its target.
+        """
         if self.strangers is None:
             return torch.full_like(enrol[:, 0], threshold)
         (mean, spread), (other_mean, other_spread) = self._usual(enrol), self._usual(probe)
