@@ -39,3 +39,17 @@ def replace_file(path: str | Path, text: str) -> None:
     """Write UTF-8 text to ``path``, as :func:`whole_file` does."""
     with whole_file(Path(path)) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def replace_section(path: Path, name: str, text: str) -> None:
+    """Put ``text`` between ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file.
+
+    Nothing happens where there is no such file, or no such marks in it.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if not path.exists() or start not in (old := path.read_text(encoding="utf-8")):
+        return
+    before, _, rest = old.partition(start)
+    _, _, after = rest.partition(end)
+    replace_file(path, f"{before}{start}\n\n{text}\n\n{end}{after}")
+    print(f"renewed {path}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speakerguard.errors import UsageError
-from speakerguard.files import whole_file
+from speakerguard.files import replace_section, whole_file
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -33,3 +33,14 @@ def test_the_older_file_stays_when_writing_fails(tmp_path: Path) -> None:
         write(KeyboardInterrupt())
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    replace_section(path, "a", "no file, nothing to do")
+    path.write_text("before <!-- a -->old<!-- /a --> after <!-- b -->kept<!-- /b -->")
+    replace_section(path, "a", r"new \1")
+    replace_section(path, "c", "no such marks")
+    assert path.read_text() == (
+        "before <!-- a -->\n\nnew \\1\n\n<!-- /a --> after <!-- b -->kept<!-- /b -->"
+    )

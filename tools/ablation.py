@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 from speakerguard import checkpoint
 from speakerguard.config import TrainConfig, load
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, replace_section
 from speakerguard.loop import Loop
 from speakerguard.model import ModelConfig
 from speakerguard.train import GuardTask
@@ -28,7 +27,6 @@ HEADS = {
     "embedding-conv": "convolutions along the pooled embedding (the ancestor's TDNN)",
     "embedding-dense": "dense 512-512-128 on the pooled embedding (the ancestor's)",
 }
-START, END = "<!-- ablation -->", "<!-- /ablation -->"
 
 
 def main() -> None:
@@ -43,10 +41,7 @@ def main() -> None:
         checkpoint.folder() / "guard" / "ablation.json",
         json.dumps({"steps": config.steps, "heads": rows}, indent=2) + "\n",
     )
-    readme = Path("README.md")
-    text = f"{START}\n\n{table(rows, config.steps)}\n\n{END}"
-    old = readme.read_text(encoding="utf-8")
-    replace_file(readme, re.sub(f"{START}.*?{END}", lambda _: text, old, flags=re.DOTALL))
+    replace_section(Path("README.md"), "ablation", table(rows, config.steps))
 
 
 def judge(config: TrainConfig, head: str, out: Path) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """What the attacker achieves: acceptance by the guard and its peers, beside quality.
 
-    python tools/attack_table.py [--limit 60] [--out runs/attack-table]
+    python tools/attack_table.py [--limit 60] [--readme] [--out runs/attack-table]
 
 Every row converts (or leaves alone) each pair of a list, saves it as 16-bit WAV, reads it back and
 scores it against a profile of the pair's enrolment, another recording than the one that was
 converted to. Thresholds are the models' own and frozen. Goes on after a kill; prints a Markdown
-table and writes it with ``table.json`` to the folder.
+table and writes it with ``table.json`` to the folder, and with ``--readme`` to README.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, replace_section
 from speakerguard.trials import speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
@@ -272,6 +272,7 @@ def main() -> None:
     add("--load", nargs="*", default=[], metavar="ROW=MODEL", help="such as again-vc=runs/x")
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
     add("--no-words", dest="words", action="store_false", help="spare the speech recogniser's time")
+    add("--readme", action="store_true", help="put the table into README.md, too")
     add("--out", type=Path, default=Path("runs/attack-table"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -297,6 +298,8 @@ def main() -> None:
     about = {judge.name: judge.verifier.fingerprint for judge in judges}
     replace_file(options.out / "table.json", json.dumps({**about, "rows": lines}, indent=2) + "\n")
     replace_file(options.out / "table.md", table + "\n")
+    if options.readme:
+        replace_section(Path("README.md"), "attacks", f"{table}\n\nOn {len(pairs)} pairs.")
     print(f"\n{table}\n\nsaved: {options.out / 'table.json'}, {options.out / 'table.md'}")
 
 

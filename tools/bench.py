@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from speakerguard import checkpoint
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, replace_section
 from speakerguard.speech import load_speech
 
-START, END = "<!-- bench -->", "<!-- /bench -->"
 OUT = Path("results/bench.json")
 SYSTEMS = {  # title, model, engine
     "guard": ("guard, ONNX Runtime", "guard", "onnxruntime"),
@@ -68,10 +67,7 @@ def main() -> None:
     replace_file(OUT, json.dumps(report, indent=2) + "\n")
     table = describe(report)
     print(table)
-    readme = Path("README.md")
-    if START in (old := readme.read_text(encoding="utf-8")):
-        text = f"{START}\n\n{table}\n\n{END}"
-        replace_file(readme, re.sub(f"{START}.*?{END}", lambda _: text, old, flags=re.DOTALL))
+    replace_section(Path("README.md"), "bench", table)
 
 
 def present() -> list[str]:

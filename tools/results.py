@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 
 from speakerguard import __version__, calibration, checkpoint
 from speakerguard.evaluate import as_json, evaluate, score_trials
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, replace_section
 from speakerguard.heldout import held_out
 from speakerguard.metrics import det_curve
 from speakerguard.plots import plot_det, plot_scores
@@ -38,7 +36,6 @@ CONDITIONS: dict[str, dict[str, float]] = {
     "babble 5 dB": {"babble": 5.0},
 }
 NORMALISED = "+asnorm"
-START, END = "<!-- results -->", "<!-- /results -->"
 Results = dict[str, Any]
 
 
@@ -51,10 +48,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
     found = {name: measure(name, options.root, options.again) for name in options.systems}
-    renew(Path("README.md"), f"{table(found)}\n\n{unseen(found)}")
+    replace_section(Path("README.md"), "results", f"{table(found)}\n\n{unseen(found)}")
     for model in {name.removesuffix(NORMALISED) for name in found}:
         own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
-        renew(checkpoint.folder() / model / "README.md", card(own))
+        replace_section(checkpoint.folder() / model / "README.md", "results", card(own))
 
 
 def measure(system: str, root: Path, again: bool) -> Results:
@@ -172,15 +169,6 @@ def card(found: dict[str, Results]) -> str:
             f"{pooled['min_dcf_05']:.3f}. Weights `{results['fingerprint']}`.",
         ]
     )
-
-
-def renew(path: Path, text: str) -> None:
-    """Replace what stands between the markers of ``path``, where there are any."""
-    if not path.exists() or START not in (old := path.read_text(encoding="utf-8")):
-        return
-    whole: Callable[[re.Match[str]], str] = lambda _: f"{START}\n\n{text}\n\n{END}"  # noqa: E731
-    replace_file(path, re.sub(f"{START}.*?{END}", whole, old, flags=re.DOTALL))
-    print(f"renewed {path}")
 
 
 if __name__ == "__main__":
