@@ -91,6 +91,19 @@ def test_full_scale_does_not_turn_over(tmp_path: Path, loaded: list[str]) -> Non
     np.testing.assert_allclose(segment, np.sign(tone(1)), atol=1e-3)
 
 
+def test_folders_that_list_alike_are_not_taken_for_each_other(
+    tmp_path: Path, loaded: list[str]
+) -> None:
+    """As two sets of conversions of the same recordings are."""
+    found = []
+    for name, seed in (("one", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        noise = 0.1 * np.random.default_rng(seed).standard_normal(32_000)
+        soundfile.write(tmp_path / name / "0.wav", noise, 16_000)
+        found.append(prepare(tmp_path / name, tmp_path / "cache", labelled=False).segment(0))
+    assert not np.array_equal(*found)
+
+
 def test_a_second_call_reads_the_cache(tmp_path: Path, loaded: list[str]) -> None:
     put(tmp_path / "corpus/ann/1.wav", tone(1))
     first = prepare(tmp_path / "corpus", tmp_path / "cache")
