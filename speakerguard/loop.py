@@ -282,14 +282,16 @@ class Loop:
 
 
 def draw(history: Sequence[Mapping[str, float]], out: Path) -> None:
-    """Learning curves as a picture, and the last record as a TensorBoard event."""
-    # Without this mark TensorBoard imports all of TensorFlow to write its files.
-    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
-    from torch.utils.tensorboard import SummaryWriter
-
+    """Learning curves as a picture; the last record as an event, where TensorBoard is installed."""
     from speakerguard.plots import plot_history
 
     plot_history(history, out / "curves.png")
+    # Without this mark TensorBoard imports all of TensorFlow to write its files.
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
     last = history[-1]
     with SummaryWriter(str(out), filename_suffix=f".{last['step']:.0f}") as writer:
         for name, value in last.items():

@@ -258,6 +258,15 @@ def test_curves_and_tensorboard_are_written(
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
+def test_without_tensorboard_there_are_curves_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    loops.draw([{"step": 1.0, "loss": 2.0}], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
 def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: Path) -> None:
     trainer = loop(config(corpus, tmp_path, steps=100, warmup=10), quiet)
     rates = []
