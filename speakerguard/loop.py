@@ -260,6 +260,12 @@ class Loop:
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
                 "remove that folder to start over."
             )
+        kept = {name.split("/")[0] for name in tensors}
+        if missing := self.task.modules.keys() - kept:
+            raise CheckpointError(
+                f"{path}: holds no {sorted(missing)[0]}; it was written by another version of this "
+                "program. Remove it to start over."
+            )
         self.task.check(tensors)
         for prefix, module in self.task.modules.items():
             start = f"{prefix}/"

@@ -186,6 +186,17 @@ def test_a_state_from_before_newer_keys_goes_on(corpus: Path, tmp_path: Path) ->
     assert loop(run, quiet).step == 10
 
 
+def test_a_state_of_another_version_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run = config(corpus, tmp_path, steps=1)
+    loop(run, quiet).run()
+    path = tmp_path / "state.safetensors"
+    metadata, tensors = checkpoint.read_tensors(path, "pt", "")
+    older = {name.replace("/", "."): tensor for name, tensor in tensors.items()}
+    save_file(older, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="another version"):
+        loop(run, quiet)
+
+
 def test_a_damaged_state_is_refused(corpus: Path, tmp_path: Path) -> None:
     run = config(corpus, tmp_path, steps=1)
     loop(run, quiet).run()
