@@ -154,15 +154,16 @@ class ConvertTask(AdversarialTask):
                 self.mel(from_guard(c[:, : self.crops.count]))[:, :, : config.frames]
                 for c in (sources, targets)
             )
-            known, voices = self._mixed(rng, targets, enrolled)
-            told = torch.cat([self._embed(sources, SAMPLE_RATE), known])
+            heard = [targets, enrolled] if config.model.embedding else [enrolled]
+            *known, voices = self._mixed(rng, *heard)
+            told = torch.cat([self._embed(sources, SAMPLE_RATE), *known]) if known else None
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
             made = self.network(
                 torch.cat([source, source]),
                 torch.cat([swap_halves(source), target]),
-                told if config.model.embedding else None,
+                told,
             ).float()
         rebuilt, converted = made.chunk(2)
         parts = self._parts(self.network, source, rebuilt, converted, voices)

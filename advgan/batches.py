@@ -13,7 +13,7 @@ from torch import Tensor
 from advgan.config import AttackerRunConfig
 from advgan.mel import STANDARD, levelled
 from speakerguard import audio
-from speakerguard.audio import Waveform
+from speakerguard.batches import stretch
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.loop import Report
@@ -144,12 +144,7 @@ class Crops:
         """A random stretch of a segment, at the usual level: (samples,); a short one repeats."""
         count = count or self.count
         segment = at_speed(speech.segment(index), speed)
-        if len(segment) < count:
-            crop: Waveform = np.resize(segment, count)
-        else:
-            start = int(rng.integers(len(segment) - count + 1))
-            crop = segment[start : start + count]
-        return torch.from_numpy(levelled(crop))
+        return torch.from_numpy(levelled(stretch(segment, count, rng)))
 
 
 @dataclass(frozen=True, eq=False)

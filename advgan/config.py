@@ -7,7 +7,7 @@ nearest known one; :func:`speakerguard.config.load_as` reads them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,9 +15,7 @@ from advgan.discriminator import DiscriminatorConfig
 from advgan.generator import GeneratorConfig
 from advgan.perturber import PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, VocoderConfig
-from speakerguard.config import RunConfig, Strict
-
-Speed = Annotated[float, Field(ge=0.5, le=2)]
+from speakerguard.config import RunConfig, Speed, Strict
 
 
 class SpeechConfig(Strict):

@@ -187,12 +187,12 @@ class BatchSampler(Dataset[Batch]):
         self, place: Place, speed: float, count: int, strength: float, rng: np.random.Generator
     ) -> Waveform:
         segment = self.sets[place[0]].segment(place[1])
-        clip = at_speed(_crop(segment, int(count * speed) + 16, rng), speed)
+        clip = at_speed(stretch(segment, int(count * speed) + 16, rng), speed)
         return self.augmenter(np.resize(clip, count), strength, rng)
 
     def _any_voice(self, count: int, rng: np.random.Generator) -> Waveform:
         number, index = _any(self.labelled, rng)
-        return _crop(self.sets[number].segment(index), count, rng)[:count]
+        return stretch(self.sets[number].segment(index), count, rng)[:count]
 
 
 def _any(places: list[Place], rng: np.random.Generator) -> Place:
@@ -207,7 +207,7 @@ def _by_utterance(number: int, speech: SpeechSet) -> dict[str, list[Place]]:
     return places
 
 
-def _crop(segment: Waveform, count: int, rng: np.random.Generator) -> Waveform:
+def stretch(segment: Waveform, count: int, rng: np.random.Generator) -> Waveform:
     """A random stretch of ``count`` samples; a shorter segment is repeated."""
     if len(segment) < count:
         return np.resize(segment, count)

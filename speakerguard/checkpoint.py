@@ -111,7 +111,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     Raises:
         UsageError: it cannot be written, as on a full disk; an older file of that name stays.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with whole_file(path) as part:

@@ -46,10 +46,8 @@ def embed(
     named = {printable(file): file for file in files}
     with Progress("embedding", len(named)) as progress:
         embeddings = embed_files(make_verifier(model, engine=engine), named.items(), None, progress)
-    with (
-        whole_file(out) as part,
-        ZipFile(part, "w") as archive,
-    ):  # numpy.savez could not store a key called "file"
+    # numpy.savez could not store a key called "file"
+    with whole_file(out) as part, ZipFile(part, "w") as archive:
         for key, embedding in embeddings.items():
             with archive.open(f"{key}.npy", "w") as member:
                 write_array(member, embedding)

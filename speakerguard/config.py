@@ -19,6 +19,7 @@ from speakerguard.model import ModelConfig
 from speakerguard.peers import CamPlusPlus
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Speed = Annotated[float, Field(ge=0.5, le=2)]
 
 
 class Strict(BaseModel):
@@ -46,7 +47,7 @@ class DataConfig(Strict):
     dev: Path
     dev_trials: Path
     cache: Path = Path("runs/cache")
-    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(default=(1.0,), min_length=1)
+    speeds: tuple[Speed, ...] = Field(default=(1.0,), min_length=1)
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -139,11 +139,10 @@ class Loop:
             SpeakerguardError: a loss or gradient is not finite.
         """
         config, first = self.config, self.step
-        if first == config.steps:
-            return self.best
-        self.task.begin(first)
-        if self.random is not None:
-            torch.set_rng_state(self.random)
+        if first < config.steps:
+            self.task.begin(first)
+            if self.random is not None:
+                torch.set_rng_state(self.random)
         started = time.monotonic()
         before = self.seconds
         recent: list[dict[str, float]] = []  # losses of each step since the last record
@@ -169,14 +168,13 @@ class Loop:
             if evaluates and self.task.leads:
                 self._evaluate(recent)
                 saved = time.monotonic()
-            elif self.task.leads and time.monotonic() - saved > SAVE_SECONDS:
-                self._save_state()
-                saved = time.monotonic()
-            if evaluates:
-                recent = []
             elif self.step % RECORD_EVERY == 0:
                 self._record(recent)
+            if evaluates or self.step % RECORD_EVERY == 0:
                 recent = []
+            if self.task.leads and time.monotonic() - saved > SAVE_SECONDS:
+                self._save_state()
+                saved = time.monotonic()
         self.task.end()
         return self.best
 

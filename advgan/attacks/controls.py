@@ -13,7 +13,7 @@ from advgan.attacks.guard import Guard
 from speakerguard.audio import SAMPLE_RATE, Waveform
 
 if TYPE_CHECKING:
-    from advgan.vocoder import Vocoder
+    from advgan.converter import Copier
 
 
 class Control(Attack):
@@ -90,21 +90,21 @@ class RandomNoise(Control):
 
 
 @cache
-def _vocoder() -> Vocoder:
-    from advgan.checkpoint import load_vocoder
+def _copier() -> Copier:
+    from advgan.converter import Copier
 
-    return load_vocoder()
+    return Copier()
 
 
 def copy_through_vocoder(waveform: Waveform) -> Waveform:
     """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
     import soxr
 
-    from advgan.converter import Heard, copy_of
-    from advgan.mel import STANDARD, MelSpectrogram
+    from advgan.converter import Heard
 
-    wide = copy_of(Heard("source", waveform), _vocoder(), MelSpectrogram())
-    copied = soxr.resample(wide, STANDARD.sample_rate, SAMPLE_RATE, "VHQ")
+    copier = _copier()
+    wide = copier.convert(Heard("source", waveform))
+    copied = soxr.resample(wide, copier.rate, SAMPLE_RATE, "VHQ")
     level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
     fitted = np.zeros(len(waveform), np.float32)
     count = min(len(waveform), len(copied))
