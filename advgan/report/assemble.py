@@ -59,13 +59,18 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a command knows of a run that is finished; ``media`` is whether voices are kept."""
+    """What a command knows of a run that is finished; ``media`` is whether voices are kept.
+
+    ``code`` and ``weights`` are :func:`code_hash` and :func:`attacker_weights` as it began.
+    """
 
     plan: Plan
     rows: Sequence[Row]
     policy: Policy
     policy_name: str
     policy_sha256: str
+    code: str
+    weights: dict[str, str]
     suite_sha256: str
     data: str
     listed: int
@@ -134,8 +139,8 @@ def assemble(run: Run) -> Report:
         limits=list(LIMITS),
         provenance=Provenance(
             version=version("speakerguard"),
-            code=code_hash(),
-            weights=attacker_weights(plan),
+            code=run.code,
+            weights=run.weights,
             suite=plan.suite_name,
             suite_sha256=run.suite_sha256,
             data=run.data,

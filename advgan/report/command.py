@@ -80,10 +80,8 @@ def report(
     verifier.calibration.point(point)  # or an error, before any work
     engine = type(verifier.embedder).__name__
     decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
-    digest = plan.digest(
-        f"{verifier.fingerprint} {engine} {decides}",
-        f"{assemble.code_hash()} {assemble.attacker_weights(plan)}",
-    )
+    code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
+    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", f"{code} {weights}")
     if fresh:
         runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1
@@ -95,7 +93,7 @@ def report(
             plan=plan, rows=rows, policy=limits,
             policy_name=policy.name if policy else "the project's own",
             policy_sha256=_sha256(policy or Path(__file__).with_name("policy.yaml")),
-            command=command, started=begun,
+            code=code, weights=weights, command=command, started=begun,
             seconds=time.monotonic() - started, workers=count, media=media, **about,
         )
     )  # fmt: skip
