@@ -1,7 +1,7 @@
 """Profiles read from an SQLite file without SQLAlchemy, whose import takes longer than a decision.
 
-Only what is plainly there is read here. In every other case (a URL, no such file, another schema,
-nobody of that name, other weights, a damaged row) the answer is None, and
+Only what is plainly there is read here. In every other case (another database, no such file,
+another schema, nobody of that name, other weights, a damaged row) the answer is None, and
 :class:`speakerguard.store.ProfileStore` decides and explains.
 """
 
@@ -40,6 +40,7 @@ def read(
     """
     wanted = None if name is None else clean_name(name)
     where = os.fspath(location or os.environ.get(ENVIRONMENT) or default_path())
+    where = where.removeprefix("sqlite:///")
     path = Path(where).expanduser()
     if "://" in where or not path.is_file():
         return None

@@ -146,12 +146,13 @@ def test_enrol_verify_and_identify_import_no_framework(
         "heavy = {'torch', 'tensorflow', 'keras', 'onnx', 'openvino', 'librosa'}\n"
         "print(code, sorted(heavy & set(sys.modules)), 'sqlalchemy' in sys.modules)\n"
     )
-    common = ["--model", exported, "--store", tmp_path / "profiles.db"]
-    for arguments, database in (
-        (["enroll", "alice", first, second], True),
-        (["verify", "alice", probe], False),
-        (["identify", probe], False),
+    path = tmp_path / "profiles.db"
+    for arguments, store, database in (
+        (["enroll", "alice", first, second], path, True),
+        (["verify", "alice", probe], path, False),
+        (["identify", probe], f"sqlite:///{path}", False),
     ):
+        common = ["--model", exported, "--store", store]
         line = [sys.executable, "-c", program, *map(str, [*arguments, *common])]
         ran = subprocess.run(line, capture_output=True, text=True, check=False)
         code, rest = ran.stdout.splitlines()[-1].split(" ", 1)
