@@ -50,7 +50,7 @@ enroll: $(STAMP) ## enrol a voice: SPEAKER=alice AUDIO="a1.wav a2.wav"
 
 verify: $(STAMP) ## verify a claim: SPEAKER=alice AUDIO=probe.wav
 	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make verify SPEAKER=alice AUDIO=probe.wav'; exit 2; }
-	@$(BIN)/speakerguard verify --model "$(MODEL)" "$(SPEAKER)" $(AUDIO)
+	@$(BIN)/speakerguard verify --model "$(MODEL)" "$(SPEAKER)" "$(AUDIO)"
 
 attack: $(STAMP) ## convert a voice and ask the guard: SOURCE=src.wav TARGET=tgt.wav
 	@test -n "$(SOURCE)" -a -n "$(TARGET)" || { echo 'usage: make attack SOURCE=src.wav TARGET=tgt.wav'; exit 2; }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +14,7 @@ from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from speakerguard.audio import printable
-from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.errors import BUG, SpeakerguardError, UsageError
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker
@@ -37,7 +38,8 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     try:
         yield
     except SpeakerguardError as error:
-        print(f"{program}: {printable(error)}", file=sys.stderr)
+        lines = map(printable, str(error).splitlines())
+        print("\n".join([f"{program}: {next(lines, '')}", *lines]), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         advice = "Check the path, its permissions and the disk."
@@ -46,6 +48,9 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     except KeyboardInterrupt:
         print(f"{program}: stopped; {after_stop}.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Exception:  # nobody foresaw it
+        traceback.print_exc()
+        sys.exit(BUG)
 
 
 def work(

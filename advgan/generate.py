@@ -24,7 +24,7 @@ from advgan.command import ending, work
 from advgan.infer import Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
-from speakerguard.data import find_utterances
+from speakerguard.data import find_utterances, require_speakers
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file
 from speakerguard.trials import speaker_of
@@ -40,7 +40,9 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
         UsageError: no such folder, or recordings of fewer than two speakers.
     """
     voices: dict[str, list[str]] = defaultdict(list)
-    for path in find_utterances(corpus):
+    found = find_utterances(corpus)
+    require_speakers(corpus, [path.as_posix() for path in found])
+    for path in found:
         voices[speaker_of(path.as_posix())].append(path.as_posix())
     if len(voices) < 2:
         raise UsageError(

@@ -16,7 +16,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,14 +286,27 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return number
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The options that every command that converts has."""
     add = parser.add_argument
     add("--load", "-l", help="generator: a shipped name, folder, file, or original .pth")
     add("--config", "-c", type=Path, help="training configuration the weights must agree with")
     add("--dsp-config", "-d", type=Path, help="mel description that must agree with ours")
-    add("--seglen", type=int, help="use so many mel frames of each recording, from a random place")
-    add("--seed", type=int, default=SEED, help="of those places; default %(default)s")
+    add(
+        "--seglen",
+        type=_at_least(32),
+        help="use so many mel frames of each recording, from a random place",
+    )
+    add("--seed", type=_at_least(0), default=SEED, help="of those places; default %(default)s")
     modes = "; ".join(f"{name}: {what}" for name, what in MODES.items())
     add("--mode", choices=MODES, default="convert", help=f"{modes}; default %(default)s")
     add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
@@ -324,8 +337,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--dry", action="store_true", help="check everything and list the pairs, convert nothing")
     add_settings(parser)
     options = parser.parse_args(arguments)
-    if options.seglen is not None and options.seglen < 32:
-        parser.error("--seglen: at least 32 frames, 0.4 s, are needed")
     if options.njobs < 1:
         parser.error("--njobs: at least 1")
     return options

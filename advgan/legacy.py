@@ -10,7 +10,6 @@ The original took the logarithm without a floor; its weights meet ours at the sa
 
 from __future__ import annotations
 
-import pickle
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,8 +47,8 @@ def load_pth(path: Path) -> Generator:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # whatever torch meets in a file that is none of its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"{path}: not a PyTorch file that holds weights alone ({reason})."
         ) from None

@@ -1,6 +1,10 @@
 """speakerguard: verifies speakers by voice, and measures how well that holds up."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime would keep an identity of the device in the home folder and report to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from speakerguard.verifier import Verifier

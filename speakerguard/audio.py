@@ -144,13 +144,15 @@ def open_recording(source: AudioSource) -> Recording:
     if size == 0:
         raise EmptyAudioError(f"{name}: the file is empty. Record or copy it again.")
     try:
-        sound = soundfile.SoundFile(handle)
+        # libsndfile reads a file itself: called back for its bytes, it would swallow a Ctrl-C
+        own = isinstance(handle, io.FileIO) and os.name == "posix"
+        sound = soundfile.SoundFile(handle.fileno() if own else handle, closefd=False)
     except (RuntimeError, TypeError) as error:
         reason = str(getattr(error, "error_string", error)).strip(" .").lower()
         raise NotAudioError(
             f"{name}: cannot be decoded as audio ({reason}). Convert it to WAV or FLAC."
         ) from error
-    _check_rate(name, sound.samplerate)
+    check_rate(name, sound.samplerate)
     if not _whole(handle, size, sound.format):
         raise _truncated(name)
     recording = Recording(name, sound.samplerate, sound.channels)
@@ -169,7 +171,7 @@ def _as_handle(source: Any) -> tuple[BinaryIO, str]:
     try:
         if isinstance(source, (str, os.PathLike)):
             name = printable(os.fspath(source))
-            source = Path(source).open("rb")  # noqa: SIM115
+            source = Path(source).open("rb", buffering=0)  # noqa: SIM115
         elif hasattr(source, "read"):
             name = printable(getattr(source, "name", "<audio>"))
         else:
@@ -180,7 +182,8 @@ def _as_handle(source: Any) -> tuple[BinaryIO, str]:
         if not isinstance(source.read(0), bytes):
             raise ValueError("it gives text; open it in binary mode")
     except FileNotFoundError:
-        raise UsageError(f"{name}: no such file. Check the path.") from None
+        pipe = " A pipe is followed with --stream." if name == "-" else ""
+        raise UsageError(f"{name}: no such file. Check the path.{pipe}") from None
     except (OSError, TypeError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or error)
         raise UsageError(
@@ -196,7 +199,7 @@ def _as_samples(samples: Any = None, rate: Any = None, *more: Any) -> tuple[Wave
         rate = None
     if rate is None or more:
         raise UsageError("<array>: give (samples, rate), an array and its sample rate in Hz.")
-    _check_rate("<array>", rate)
+    check_rate("<array>", rate)
     if array.size == 0:
         raise EmptyAudioError("<array>: holds no samples.")
     array = array[:, None] if array.ndim == 1 else array
@@ -215,7 +218,8 @@ def _as_samples(samples: Any = None, rate: Any = None, *more: Any) -> tuple[Wave
     raise UsageError(f"<array>: samples of type {array.dtype} are not audio; use float32 or int16.")
 
 
-def _check_rate(name: str, rate: int) -> None:
+def check_rate(name: str, rate: int) -> None:
+    """Raise NotAudioError where no recording has such a sample rate, in Hz."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise NotAudioError(
             f"{name}: a sample rate of {rate} Hz cannot carry speech; "

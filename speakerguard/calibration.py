@@ -26,6 +26,7 @@ from speakerguard.trials import ScoreTable, source_of, speaker_of
 
 DEFAULT_POINT = "fa-1%"
 FALSE_ACCEPT_POINTS = {"fa-1%": 0.01, "fa-0.1%": 0.001}
+LEAST_ERRORS = 3  # expected at a point, below which its threshold is a guess
 RIDGE = 1e-6  # on the squared scale, scores in standard deviations; bounds separable data only
 
 
@@ -260,6 +261,12 @@ def operating_points(
         p_miss, p_fa = curve.rates_at(threshold)
         points[name] = OperatingPoint(name, threshold, p_fa, p_miss)
     return points
+
+
+def unsure(file: CalibrationFile) -> list[str]:
+    """Points whose errors were too few in these trials for the rate to be known."""
+    trials = file.provenance.nontargets
+    return [name for name, share in FALSE_ACCEPT_POINTS.items() if trials * share < LEAST_ERRORS]
 
 
 def balanced_weights(groups: Sequence[str]) -> FloatArray:

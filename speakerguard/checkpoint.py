@@ -186,7 +186,9 @@ def read_tensors(
         with safe_open(path, framework) as file:
             wanted = file.keys() if names is None else names
             return file.metadata() or {}, {name: file.get_tensor(name) for name in wanted}
-    except FileNotFoundError:
+    except FileNotFoundError:  # so safetensors also says of what it may not read
+        if path.exists():
+            raise CheckpointError(f"{path}: cannot be read. Check its permissions.") from None
         raise
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}). {advice}") from None

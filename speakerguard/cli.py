@@ -30,14 +30,14 @@ from speakerguard.cli_options import (
     Store,
     make_verifier,
 )
-from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.errors import BUG, SpeakerguardError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speakerguard.speech import Warning
 
-ACCEPT, REJECT, BUG = 0, 1, 70
+ACCEPT, REJECT = 0, 1
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -132,9 +132,12 @@ def verify(
     verifier = make_verifier(model, store, engine, score_norm)
     if stream:
         answer = cli_stream.follow(verifier, name, str(file), point)
+        real = None
     else:
-        answer = verifier.verify(name, file, point)
-    real = detector.llr(file) if detector else None
+        # a pipe can be read only once
+        source = file.read_bytes() if detector and file.is_fifo() else file
+        answer = verifier.verify(name, source, point)
+        real = detector.llr(source) if detector else None
     accepted = answer.accepted and (real is None or real >= 0)
     if as_json:
         decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
@@ -165,7 +168,7 @@ def identify(
         float | None,
         typer.Option(min=0, help="Lead over the next score: by default 0.5, of cosines 0.05."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many candidates to show.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many candidates to show; JSON has all.")] = 5,
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -315,7 +318,8 @@ def main() -> NoReturn:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if stream is not None:  # closed by whoever called
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     atexit.register(gc.freeze)  # or Python's end looks through all it imported for cycles, slowly
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long

@@ -102,7 +102,8 @@ def evaluate(
     else:
         verifier = make_verifier(model, None, engine, score_norm)
         unit = verifier.scoring.unit
-        llr = verifier.calibration.calibration.llr
+        calibrated = verifier.scoring.calibration_path.exists()
+        llr = verifier.calibration.calibration.llr if calibrated else None
         table = _score(verifier, read_trials(trials), root, seconds, babble)
         about = {
             "model": verifier.model,
@@ -148,6 +149,12 @@ def calibrate(
             f"  {point.name:8} threshold {point.threshold:+.4f}  "
             f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %"
         )
+    for name in calibration.unsure(file):
+        print(
+            f"warning: {len(table.nontargets)} trials of different speakers say little about "
+            f"{name}: its true rate may be several times as high. Use a longer list.",
+            file=sys.stderr,
+        )
 
 
 def cohort(
@@ -160,10 +167,11 @@ def cohort(
 ) -> None:
     """Make the cohort of strangers that scores are set against; kept beside the model."""
     from speakerguard.cohort import COHORT_FILE, gather
-    from speakerguard.data import find_utterances
+    from speakerguard.data import find_utterances, require_speakers
 
     verifier = make_verifier(model, None, engine)
     files = {path.as_posix(): speech / path for path in find_utterances(speech)}
+    require_speakers(speech, files)
     with Progress("embedding", len(files)) as progress:
         members, left_out = gather(verifier, files, most, progress)
     members.save(verifier.embedder.folder / COHORT_FILE)

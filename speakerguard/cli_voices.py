@@ -25,7 +25,7 @@ def voices(
     coherent: Annotated[
         float, typer.Option(help="Lowest mean cosine between a new voice's clips.")
     ] = 0.6,
-    seed: Annotated[int, typer.Option(help="Decides who becomes what.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who becomes what.")] = 0,
     cache: Annotated[
         Path, typer.Option(help="Where prepared speech is kept; training shares it.")
     ] = Path("runs/cache"),

@@ -86,6 +86,20 @@ def find_utterances(root: Path) -> list[Path]:
     return found
 
 
+def require_speakers(root: Path, names: Iterable[str]) -> None:
+    """Refuse recordings of which nothing says whose they are.
+
+    Raises:
+        UsageError: one lies in ``root`` itself, under a name that is no ``speaker-utterance``.
+    """
+    for name in names:
+        if "/" not in name and "-" not in name:
+            raise UsageError(
+                f"{root / name}: in no speaker's folder. Put each speaker's recordings in a folder "
+                "of that name, or name the files speaker-utterance."
+            )
+
+
 def prepare(
     root: Path,
     cache: Path,

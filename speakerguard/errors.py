@@ -5,6 +5,8 @@ The command line turns the class into its exit code, so a script can tell a reje
 voice (1) from a recording that could not be judged (3).
 """
 
+BUG = 70  # exit code for what nobody foresaw, so that it is never taken for a rejection
+
 
 class SpeakerguardError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""

@@ -22,7 +22,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)  # safetensors would keep others from reading it, whatever the umask
         part.replace(path)
     except (OSError, RuntimeError) as error:  # libsndfile's errors are the latter
         reason = getattr(error, "strerror", None) or error

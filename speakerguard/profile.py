@@ -12,6 +12,8 @@ import numpy.typing as npt
 from speakerguard.errors import IncompatibleProfileError, UsageError
 
 MAX_NAME = 200  # characters
+_UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories
+_TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the way text runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +102,22 @@ def clean_name(name: str) -> str:
     """``name`` in NFC and stripped, the form in which names are kept and compared.
 
     Raises:
-        UsageError: it is empty, too long, or holds characters that cannot be shown on a line.
+        UsageError: it is no text, empty, too long, or holds characters that cannot be shown on a
+            line or would show it as another.
 
     >>> clean_name(" Zoe\\u0308 ")
     'Zoë'
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a name is text, not {name!r}: say whose voice it is.")
     clean = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(clean) <= MAX_NAME:
         raise UsageError(f"a name has 1 to {MAX_NAME} characters, not {len(clean)}: choose one.")
-    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in clean):
+    kinds = [unicodedata.category(character) for character in clean]
+    if _UNSHOWN.intersection(kinds) or _TURNING.intersection(clean):
         raise UsageError(f"the name {clean!a} holds control or undecodable characters: omit them.")
+    if not any(kind[0] in "LNPS" for kind in kinds):
+        raise UsageError(f"the name {clean!a} has no character that can be seen: choose another.")
     return clean
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -84,16 +86,23 @@ class ProfileStore:
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
         self.location = os.fspath(url or os.environ.get(ENVIRONMENT) or default_path())
         self.path: Path | None = None  # of an SQLite file
+        self._turn: AbstractContextManager[Any] = nullcontext()
         with self._failures():
             if "://" not in self.location:
                 parsed = sa.URL.create("sqlite", database=str(Path(self.location).expanduser()))
             else:
                 parsed = _parse(self.location)
-                self.location = parsed.render_as_string(hide_password=True)
+                # the last @ ends a password, also where one within it was not encoded
+                self.location = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", self.location)
             if parsed.get_backend_name() != "sqlite":
                 self._engine = sa.create_engine(parsed)
                 return
-            self._engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+            if parsed.database and parsed.database != ":memory:":
+                self._engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+            else:  # one database, which lives in one connection, for all threads in turn
+                alone = {"check_same_thread": False}
+                self._engine = sa.create_engine(parsed, poolclass=sa.StaticPool, connect_args=alone)
+                self._turn = threading.RLock()
         if parsed.database and not parsed.database.startswith((":memory:", "file:")):
             self.path = Path(parsed.database)
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
@@ -146,7 +155,7 @@ class ProfileStore:
         name = clean_name(name)
         rows = self._rows(_row(name))
         if not rows:
-            raise _no_such(name, self.names())
+            raise self._no_such(name)
         profile = self._unpack(rows[0])
         return profile if fingerprint is None else compatible(profile, fingerprint)
 
@@ -167,7 +176,7 @@ class ProfileStore:
                 gone = connection.execute(sa.delete(_profiles).where(_profiles.c.name == name))
             if gone.rowcount:
                 return
-        raise _no_such(name, self.names())
+        raise self._no_such(name)
 
     def __contains__(self, name: str) -> bool:
         return bool(self._rows(_row(clean_name(name)).with_only_columns(_profiles.c.name)))
@@ -187,7 +196,7 @@ class ProfileStore:
 
     def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What ``statement`` finds; nothing in a store that has not been made yet."""
-        with self._failures():
+        with self._turn, self._failures():
             if self.path is not None and not self.path.exists():
                 return []
             with self._engine.connect() as connection:
@@ -196,9 +205,10 @@ class ProfileStore:
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         """One transaction that holds the write lock from its start; in it the tables exist."""
-        with self._failures():
+        with self._turn, self._failures():
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch(0o600)  # voices are as private as passwords
             engine = self._engine.execution_options(writes=True)
             with engine.begin() as connection:
                 if not self._made(connection):
@@ -217,6 +227,17 @@ class ProfileStore:
                 f"{SCHEMA_VERSION}). Upgrade with: pip install --upgrade speakerguard"
             )
         return version is not None
+
+    def _no_such(self, name: str) -> NoSuchProfileError:
+        known = self.names()
+        near = " or ".join(f"“{other}”" for other in difflib.get_close_matches(name, known))
+        if near:
+            advice = f"Did you mean {near}?"
+        elif known:
+            advice = "See who is with: speakerguard profiles list"
+        else:
+            advice = f"Nobody is, in {self.location}; enrol with: speakerguard enroll NAME FILE…"
+        return NoSuchProfileError(f"“{name}” is not enrolled. {advice}")
 
     def _unpack(self, row: sa.Row[Any]) -> Profile:
         try:
@@ -271,21 +292,10 @@ def _pack(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _no_such(name: str, known: list[str]) -> NoSuchProfileError:
-    near = " or ".join(f"“{other}”" for other in difflib.get_close_matches(name, known))
-    if near:
-        advice = f"Did you mean {near}?"
-    elif known:
-        advice = "See who is with: speakerguard profiles list"
-    else:
-        advice = "The store is empty; enrol with: speakerguard enroll NAME FILE…"
-    return NoSuchProfileError(f"“{name}” is not enrolled. {advice}")
-
-
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says
     with suppress(sqlite3.Error):  # busy, read-only or damaged: the statement to come will tell
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA journal_mode=DELETE")  # one file holds all, and can be copied
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

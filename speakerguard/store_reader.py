@@ -1,7 +1,7 @@
 """Profiles read from an SQLite file without SQLAlchemy, whose import takes longer than a decision.
 
 Only what is plainly there is read here. In every other case (another database, no such file,
-another schema, nobody of that name, other weights, a damaged row) the answer is None, and
+another schema, nobody of that name, a damaged row) the answer is None, and
 :class:`speakerguard.store.ProfileStore` decides and explains.
 """
 
@@ -26,10 +26,8 @@ SCHEMA_VERSION = 1  # raise it with every change to the tables in speakerguard.s
 _COLUMNS = "name, fingerprint, utterances, dimension, embeddings, net_seconds, sources, created"
 
 
-def read(
-    location: str | os.PathLike[str] | None, fingerprint: str, name: str | None = None
-) -> list[Profile] | None:
-    """Profiles that the model of this fingerprint made, sorted by name; None: ask the store.
+def read(location: str | os.PathLike[str] | None, name: str | None = None) -> list[Profile] | None:
+    """All profiles, whichever model made them, sorted by name; None: ask the store.
 
     Args:
         location: as :class:`speakerguard.store.ProfileStore` takes it.
@@ -50,11 +48,11 @@ def read(
                 SCHEMA_VERSION,
             ):
                 return None
-            query = f"SELECT {_COLUMNS} FROM profiles WHERE fingerprint = ?"
+            query = f"SELECT {_COLUMNS} FROM profiles"
             if wanted is None:
-                rows = database.execute(query, (fingerprint,)).fetchall()
+                rows = database.execute(query).fetchall()
             else:
-                rows = database.execute(f"{query} AND name = ?", (fingerprint, wanted)).fetchall()
+                rows = database.execute(f"{query} WHERE name = ?", (wanted,)).fetchall()
         return [unpacked(*row) for row in sorted(rows)] or None
     except (sqlite3.Error, TypeError, ValueError, UsageError):
         return None

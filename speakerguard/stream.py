@@ -7,13 +7,14 @@ provisional answers together cost a fixed multiple of one. The final answer is t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE
+from speakerguard.audio import SAMPLE_RATE, check_rate
 from speakerguard.errors import AudioError, NotAudioError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 GROWTH = 1.1  # by how much a recording is longer when it is judged again
 LONGEST = 600.0  # seconds that are kept; who has not spoken enough by then will not
+_NO_PCM = "only 16-bit PCM can be followed. Record with S16_LE, or verify the file itself."
+_ENCODED = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"FORM")
 _BLOCK_SECONDS = 0.1  # read from a pipe or microphone at a time
 
 Samples = npt.NDArray[Any]
@@ -34,6 +37,7 @@ class Stream:
         every: least seconds between provisional answers.
 
     Raises:
+        NotAudioError: such a rate carries no speech.
         ProfileError: nobody of that name, or enrolled with other weights.
     """
 
@@ -45,12 +49,13 @@ class Stream:
         operating_point: str | None = None,
         every: float = 1.0,
     ) -> None:
+        check_rate("<stream>", rate)
         self.verifier, self.name, self.rate, self.point = verifier, name, rate, operating_point
         self.every = every
         self.seconds = 0.0
         self._kept: list[Samples] = []
         self._next = every
-        verifier.profiles(name)  # refuses an unknown name before anybody speaks
+        verifier.profile(name)  # refuses an unknown name before anybody speaks
 
     @property
     def full(self) -> bool:
@@ -62,9 +67,19 @@ class Stream:
 
         Returns:
             A provisional answer, where it was time for one and there was speech enough.
+
+        Raises:
+            UsageError: they are no array, or of another type or number of channels than before.
         """
+        if not isinstance(samples, np.ndarray):
+            raise UsageError(f"a stream takes arrays of samples, not {type(samples).__name__}.")
         if self.full or not len(samples):
             return None
+        if self._kept and _kind(self._kept[0]) != _kind(samples):
+            raise UsageError(
+                f"a stream of {_kind(self._kept[0])} cannot go on with {_kind(samples)} (type and "
+                "channels): give all samples alike."
+            )
         self._kept.append(np.array(samples))
         self.seconds += len(samples) / self.rate
         if self.seconds < self._next:
@@ -85,21 +100,26 @@ class Stream:
         return self.verifier.verify(self.name, (whole, self.rate), self.point)
 
 
+def _kind(samples: Samples) -> tuple[str, tuple[int, ...]]:
+    return str(samples.dtype), samples.shape[1:]
+
+
 def read_pipe(pipe: BinaryIO, rate: int = SAMPLE_RATE) -> tuple[int, Iterator[Samples]]:
     """Rate and blocks, int16 (n, channels), of 16-bit PCM that comes through a pipe.
 
-    A WAV header, such as ``arecord`` writes, states rate and channels; without one the samples
-    are taken as mono, little-endian, of ``rate``.
+    A WAV header, such as ``arecord`` writes, states rate and channels, and where the samples end;
+    a stream may end earlier. Without one they are taken as mono, little-endian, of ``rate``.
 
     Raises:
-        NotAudioError: a WAV header of anything but 16-bit PCM.
+        NotAudioError: a WAV header of anything but 16-bit PCM, or another format's.
     """
     head = _exactly(pipe, 12)
-    channels = 1
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        rate, channels = _wav_header(pipe)
-        head = b""
-    return rate, _blocks(pipe, head, rate, channels)
+        rate, channels, length = _wav_header(pipe)
+        return rate, _blocks(pipe, b"", rate, channels, length)
+    if head.startswith(_ENCODED):
+        raise NotAudioError(f"<pipe>: {_NO_PCM}")
+    return rate, _blocks(pipe, head, rate, 1, None)
 
 
 def read_microphone(rate: int = SAMPLE_RATE) -> Iterator[Samples]:
@@ -124,8 +144,8 @@ def read_microphone(rate: int = SAMPLE_RATE) -> Iterator[Samples]:
         raise UsageError(f"no microphone can be read ({error}). Check that one is on.") from None
 
 
-def _wav_header(pipe: BinaryIO) -> tuple[int, int]:
-    """Rate and channels; the pipe then stands at the first sample."""
+def _wav_header(pipe: BinaryIO) -> tuple[int, int, int | None]:
+    """Rate, channels, and bytes of samples where known; the pipe stands at the first sample."""
     about = None
     while len(chunk := _exactly(pipe, 8)) == 8:
         length = int.from_bytes(chunk[4:], "little")
@@ -136,18 +156,25 @@ def _wav_header(pipe: BinaryIO) -> tuple[int, int]:
             coding, channels = (int.from_bytes(body[i : i + 2], "little") for i in (0, 2))
             about = int.from_bytes(body[4:8], "little"), channels
             bits = int.from_bytes(body[14:16], "little")
-            if coding not in (1, 0xFFFE) or bits != 16 or not channels:
-                raise NotAudioError("<pipe>: only 16-bit PCM can be followed. Record with S16_LE.")
+            if coding not in (1, 0xFFFE) or bits != 16 or not 1 <= channels <= 64:
+                raise NotAudioError(f"<pipe>: {_NO_PCM}")
+            check_rate("<pipe>", about[0])
     if about is None:
         raise NotAudioError("<pipe>: a WAV header without a format. Record it again.")
-    return about
+    unknown = length == 0 or length >= 0x7FFF_0000  # as recorders write that do not know yet
+    return *about, None if unknown else length
 
 
-def _blocks(pipe: BinaryIO, head: bytes, rate: int, channels: int) -> Iterator[Samples]:
+def _blocks(
+    pipe: BinaryIO, head: bytes, rate: int, channels: int, length: int | None
+) -> Iterator[Samples]:
+    """All samples, or ``length`` bytes of them, of which ``head`` was read before."""
     frame = 2 * channels
-    size = max(1, int(_BLOCK_SECONDS * rate)) * frame
-    while data := head + _exactly(pipe, size - len(head)):
+    block = max(1, int(_BLOCK_SECONDS * rate)) * frame
+    left = sys.maxsize if length is None else length
+    while data := head + _exactly(pipe, min(block, left) - len(head)):
         head = b""
+        left -= len(data)
         whole = len(data) // frame * frame  # a last, partial frame is no sample
         yield np.frombuffer(data[:whole], "<i2").reshape(-1, channels)
 

@@ -17,7 +17,7 @@ from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
 from speakerguard.errors import NoSuchProfileError, UsageError
-from speakerguard.profile import Profile
+from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.scoring import COSINE, DEVIATIONS, Scoring
 from speakerguard.speech import Speech, Warning, load_speech
 
@@ -113,7 +113,7 @@ class Verifier:
     def __init__(
         self,
         model: str | os.PathLike[str] = checkpoint.DEFAULT,
-        store: ProfileStore | str | None = None,
+        store: ProfileStore | str | os.PathLike[str] | None = None,
         engine: str | None = None,
         threads: int | None = None,
         score_norm: bool | None = None,
@@ -127,25 +127,33 @@ class Verifier:
     @property
     def store(self) -> ProfileStore:
         """The profiles; opened when first needed."""
-        if self._store is None or isinstance(self._store, str):
+        if self._store is None or isinstance(self._store, (str, os.PathLike)):
             from speakerguard.store import ProfileStore
 
             self._store = ProfileStore(self._store)
         return self._store
 
-    def profiles(self, name: str | None = None) -> list[Profile]:
-        """All profiles that this model made, sorted by name, or the one of this name.
+    def profile(self, name: str) -> Profile:
+        """The profile of this name.
 
         Raises:
             ProfileError: nobody of that name, or enrolled with other weights.
+            UsageError: ``name`` is unfit to be one.
         """
-        if self._store is None or isinstance(self._store, str):
-            found = store_reader.read(self._store, self.fingerprint, name)
-            if found is not None:
-                return found
-        if name is None:
-            return self.store.all(self.fingerprint)
-        return [self.store.get(name, self.fingerprint)]
+        name = clean_name(name)
+        found = self._read(name)
+        return compatible(self.store.get(name) if found is None else found[0], self.fingerprint)
+
+    def profiles(self) -> list[Profile]:
+        """All profiles, whichever model made them, sorted by name."""
+        found = self._read()
+        return self.store.all() if found is None else found
+
+    def _read(self, name: str | None = None) -> list[Profile] | None:
+        """What can be had without opening the store; None: ask the store."""
+        if self._store is None or isinstance(self._store, (str, os.PathLike)):
+            return store_reader.read(self._store, name)
+        return None
 
     @property
     def calibration(self) -> CalibrationFile:
@@ -154,7 +162,7 @@ class Verifier:
 
     def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each recording."""
-        return self.embed_speech([load_speech(source) for source in sources])
+        return self.embed_speech([load_speech(source) for source in _several(sources)])
 
     def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each clip of speech."""
@@ -167,6 +175,7 @@ class Verifier:
             AudioError: a recording cannot be used; nothing is enrolled.
             UsageError: the name is taken and ``replace`` is not set.
         """
+        name, sources = clean_name(name), list(_several(sources))
         if not sources:
             raise UsageError("enrolment needs at least one recording.")
         speech = [load_speech(source) for source in sources]
@@ -191,7 +200,7 @@ class Verifier:
             AudioError: the recording cannot be judged; there is no score.
             ProfileError: nobody of that name, or enrolled with other weights.
         """
-        (profile,) = self.profiles(name)
+        profile = self.profile(name)
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
@@ -240,9 +249,13 @@ class Verifier:
         """
         if margin is None:
             margin = MARGIN[self.scoring.unit]
-        profiles = self.profiles()
+        everybody = self.profiles()
+        profiles = [profile for profile in everybody if profile.fingerprint == self.fingerprint]
         if not profiles:
-            raise NoSuchProfileError("nobody is enrolled with this model: enrol someone first.")
+            others = f"; {len(everybody)} are with others" if everybody else ""
+            raise NoSuchProfileError(
+                f"nobody is enrolled with this model{others}: enrol someone first."
+            )
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
@@ -270,7 +283,7 @@ class Verifier:
             margin=margin,
             reason=reason,
             net_seconds=speech.net_seconds,
-            warnings=tuple(_probe_warnings(speech)),
+            warnings=(*_probe_warnings(speech), *_left_out(len(everybody) - len(profiles))),
         )
 
     def _enrolment_warnings(self, profile: Profile, speech: Sequence[Speech]) -> Iterable[Warning]:
@@ -279,6 +292,8 @@ class Verifier:
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
         if len(profile.embeddings) < 2:
             return
+        if not self.scoring.calibration_path.exists():
+            return  # a model fresh from training
         score = float(self.compare(profile.embeddings, profile.others).min())
         eer = self.calibration.point("eer")
         if not eer.accepts(score):
@@ -290,10 +305,31 @@ class Verifier:
             )
 
 
+def _several(sources: Iterable[AudioSource]) -> Iterable[AudioSource]:
+    """``sources``, unless it is one recording, whose parts would be taken for several.
+
+    Raises:
+        UsageError: it is one.
+    """
+    single = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview))
+    pair = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[0], np.ndarray)
+    if single or pair or hasattr(sources, "read"):
+        raise UsageError("several recordings are asked for here: give a list, even of one.")
+    return sources
+
+
 def _probe_warnings(speech: Speech) -> Iterable[Warning]:
     yield from speech.warnings
     if speech.net_seconds < SHORT_SPEECH:
         yield Warning(
             "short-speech",
             f"only {speech.net_seconds:.1f} s of speech; {SHORT_SPEECH:.0f} s or more are safer.",
+        )
+
+
+def _left_out(others: int) -> Iterable[Warning]:
+    if others:
+        yield Warning(
+            "other-models",
+            f"{others} profiles were made by other models and not compared: enrol them again.",
         )

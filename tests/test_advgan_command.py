@@ -8,7 +8,7 @@ from multiprocessing import active_children
 import pytest
 
 from advgan.command import INTERRUPTED, ending, work
-from speakerguard.errors import AudioError, UsageError
+from speakerguard.errors import BUG, AudioError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,17 @@ def test_an_error_is_a_line_and_an_exit_code(
     assert not printed.out
 
 
-def test_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), ending("advgan-x"):
+def test_a_defect_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, ending("advgan-x"):
         raise ZeroDivisionError
+    assert caught.value.code == BUG
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_of_several_lines_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), ending("advgan-x"):
+        raise UsageError("two things\none\x07\nother")
+    assert capsys.readouterr().err == "advgan-x: two things\none\\x07\nother\n"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

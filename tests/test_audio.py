@@ -338,3 +338,23 @@ def test_damaged_files_are_read_or_refused(
     for place, patch in edits:
         data[place : place + len(patch)] = patch
     read_or_refuse(bytes(data[:cut]))
+
+
+def test_ctrl_c_while_decoding_is_not_a_damaged_file(tmp_path: Path) -> None:
+    """libsndfile must not meet the interrupt in a callback, where it would be swallowed."""
+    path = tmp_path / "long.flac"
+    rng = np.random.default_rng(0)
+    soundfile.write(path, rng.uniform(-0.5, 0.5, 16_000 * 60).astype(np.float32), 16_000)
+    program = (
+        "import sys, _thread, threading\n"
+        "from speakerguard.audio import read\n"
+        "from speakerguard.errors import AudioError\n"
+        "threading.Timer(0.1, _thread.interrupt_main).start()\n"
+        "try:\n"
+        "    while True: read(sys.argv[1])\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+        "except AudioError as error: print(error)\n"
+    )
+    line = [sys.executable, "-c", program, str(path)]
+    said = [subprocess.run(line, capture_output=True, text=True, timeout=60).stdout for _ in "123"]
+    assert said == ["stopped\n"] * 3

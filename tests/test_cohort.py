@@ -90,7 +90,7 @@ def test_verifier_decides_on_normalised_scores(
     shutil.copy(folder / checkpoint.CALIBRATION_FILE, folder / checkpoint.NORMALISED_FILE)
     guard, plain = Verifier(folder, store), Verifier(folder, store, score_norm=False)
     answer, cosine = guard.verify("alice", probe), plain.verify("alice", probe)
-    (profile,), (embedding,) = guard.profiles("alice"), guard.embed([probe])
+    profile, (embedding,) = guard.profile("alice"), guard.embed([probe])
     strangers = Cohort.load(folder / cohort.COHORT_FILE, guard.fingerprint)
     expected = strangers.normalise(profile.centroid[None], embedding[None])[0]
     assert (answer.unit, cosine.unit) == (DEVIATIONS, COSINE)

@@ -1,7 +1,9 @@
 """One environment holds both frameworks, and what needs neither does not wait for them."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,14 @@ def test_the_verifier_is_there_when_asked_for() -> None:
         "print(hasattr(speakerguard, 'Verifyer'))\n"
     )
     assert run(program).strip() == "False"
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """It would keep an identity of the device below the home folder, and call its maker."""
+    program = "from speakerguard.speech import load_speech; load_speech(([0.1] * 16_000, 16_000))"
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", program], env=kept | {"HOME": str(tmp_path)}, check=False,
+        capture_output=True,
+    )  # fmt: skip
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

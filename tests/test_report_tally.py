@@ -129,6 +129,7 @@ def summary(value: float | None, reason: str = "") -> AttackSummary:
         ({"families": {"physical": 0.5}}, None, True, "All 1"),
         ({"families": {"physical": 0.5}, "not_run": "fail"}, None, False, "not measured"),
         ({"genuine_rejected": 0.1}, 0.4, False, "genuine rejected, 20.0 %"),
+        ({"unusable_pairs": 0.2}, 0.4, False, "pairs that cannot be used, 25.0 %"),
         ({}, 0.4, False, "No verdict: the policy sets no limit"),
     ],
 )
@@ -140,6 +141,13 @@ def test_a_policy_is_kept_or_broken(
         genuine_rejected=Rate(value=0.2, low=0, high=1), strangers_accepted=Rate(value=0.0),
     )  # fmt: skip
     limits = Policy.model_validate(policy)
-    found = verdict(limits, "mine", "", "fa-1%", [summary(value)], [alone])
+    bad = Rate(value=0.25, low=0.25, high=0.25, count=1, cases=4)
+    found = verdict(limits, "mine", "", "fa-1%", [summary(value)], [alone], bad)
     assert found.passed is passed
     assert said in found.sentence
+
+
+def test_no_usable_pair_is_no_verdict() -> None:
+    limits = Policy.model_validate({"families": {"physical": 0.5}})
+    found = verdict(limits, "mine", "", "fa-1%", [summary(None)], [], Rate(value=1.0, cases=3))
+    assert (found.passed, "none of the 3 pairs" in found.sentence) == (False, True)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -27,6 +28,7 @@ from speakerguard.errors import (
 )
 from speakerguard.profile import Profile, compatible
 from speakerguard.store import TABLES, ProfileStore
+from speakerguard.store_reader import read
 
 ENROL = """
 import sys
@@ -336,7 +338,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_read_only_folder(unprivileged: Path) -> None:
     with ProfileStore(unprivileged / "voices.db") as store:
         unprivileged.chmod(0o555)
-        with pytest.raises(StoreError, match=r"unable to open.*--store"):
+        with pytest.raises(StoreError, match=r"Permission denied.*--store"):
             store.add(make())
         unprivileged.chmod(0o755)
         store.add(make())
@@ -345,6 +347,36 @@ def test_a_read_only_folder(unprivileged: Path) -> None:
         with pytest.raises(StoreError, match=r"readonly.*--store"):
             store.add(make("bob"))
         assert store.names() == ["alice"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_the_file_alone_holds_all_and_is_private(unprivileged: Path) -> None:
+    path = unprivileged / "voices.db"
+    with ProfileStore(path) as store:
+        store.add(make())
+        assert [file.name for file in unprivileged.iterdir()] == ["voices.db"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o444)
+    unprivileged.chmod(0o555)  # as in an image, or on a share
+    with ProfileStore(path) as store:
+        assert store.names() == ["alice"]
+    (found,) = read(path) or ()
+    assert found.name == "alice"
+
+
+def test_a_store_in_memory_serves_all_threads() -> None:
+    with ProfileStore("sqlite://") as store:
+        names = [f"speaker-{number}" for number in range(12)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(store.add, map(make, names)))
+        assert store.names() == sorted(names)
+
+
+def test_no_part_of_a_password_is_shown() -> None:
+    with pytest.raises(StoreError) as caught:
+        ProfileStore("postgresql+nosuch://me:se@cr@et@host/voices")
+    assert "cr@" not in str(caught.value)
+    assert "me:***@host" in str(caught.value)
 
 
 def test_a_locked_store_says_so(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

@@ -97,6 +97,30 @@ def test_a_pipe_of_other_pcm_is_refused(probe: np.ndarray) -> None:
         read_pipe(io.BytesIO(file.getvalue()))
 
 
+def test_a_pipe_ends_where_its_header_says(probe: np.ndarray) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, probe, 16_000, format="WAV", subtype="PCM_16")
+    _, blocks = read_pipe(io.BytesIO(file.getvalue() + b"LIST\x04\0\0\0more"))
+    np.testing.assert_array_equal(np.concatenate(list(blocks))[:, 0], probe)
+
+
+@pytest.mark.parametrize("start", [b"fLaC", b"OggS", b"ID3\4", b"\xff\xfb\x90\0"])
+def test_an_encoded_pipe_is_refused(start: bytes) -> None:
+    with pytest.raises(NotAudioError, match="only 16-bit PCM"):
+        read_pipe(io.BytesIO(start + bytes(1000)))
+
+
+def test_a_stream_goes_on_as_it_began(guard: Verifier, probe: np.ndarray) -> None:
+    heard = guard.stream("alice")
+    heard.add(probe[:100])
+    for wrong in (probe[:100].astype(np.float32), np.stack([probe, probe], axis=1)[:100], b"0000"):
+        with pytest.raises(UsageError, match="stream"):
+            heard.add(wrong)
+    for rate in (0, -16_000, 10**9):
+        with pytest.raises(NotAudioError, match="sample rate"):
+            guard.stream("alice", rate)
+
+
 def test_the_command_line_follows_a_pipe(
     guard: Verifier, probe: np.ndarray, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -244,6 +244,44 @@ def test_short_speech_is_a_warning(guard: Verifier, speech: Clips) -> None:
     assert "short-speech" not in [w.code for w in guard.verify("alice", (clip, 16_000)).warnings]
 
 
+def test_nobody_is_claimed_by_no_name(guard: Verifier, speech: Clips) -> None:
+    clips = next(iter(speech.values()))
+    guard.enroll("alice", clips[:1])
+    for nobody in (None, 5, b"alice"):
+        for ask in (guard.verify, guard.stream, guard.profile):
+            arguments = (nobody, clips[0]) if ask == guard.verify else (nobody,)
+            with pytest.raises(UsageError, match="a name is text"):
+                ask(*arguments)  # type: ignore[operator]
+        with pytest.raises(UsageError, match="a name is text"):
+            guard.enroll(nobody, clips[:1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "form", [str, Path, lambda path: path.read_bytes(), lambda path: read(path)]
+)
+def test_one_recording_is_not_taken_for_several(
+    guard: Verifier, speech: Clips, form: Callable[[Path], object]
+) -> None:
+    single = form(next(iter(speech.values()))[0])
+    single = (single, 16_000) if isinstance(single, np.ndarray) else single
+    for ask in (guard.embed, lambda sources: guard.enroll("alice", sources)):
+        with pytest.raises(UsageError, match="give a list"):
+            ask(single)  # type: ignore[arg-type]
+
+
+def test_identify_says_whom_it_left_out(
+    guard: Verifier, tiny_model: Path, tmp_path: Path, speech: Clips
+) -> None:
+    clips = next(iter(speech.values()))
+    guard.enroll("alice", clips[:1])
+    other = guard.profile("alice")
+    guard.store.add(replace(other, name="bob", fingerprint="c0ffee"))
+    for store in (guard.store, tmp_path / "profiles.db"):
+        answer = Verifier(tiny_model, store).identify(clips[0])
+        assert [name for name, _ in answer.ranking] == ["alice"]
+        assert "other-models" in [warning.code for warning in answer.warnings]
+
+
 def test_the_store_may_be_given_ready_made(tiny_model: Path, speech: Clips) -> None:
     with ProfileStore("sqlite://") as store:
         Verifier(tiny_model, store).enroll("alice", next(iter(speech.values()))[:1])

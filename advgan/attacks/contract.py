@@ -71,7 +71,7 @@ class Attack(BaseModel, ABC):
         uses_gradient: whether a defence can be attacked through (see ``adaptive`` in a suite).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     family: ClassVar[Family]

@@ -277,6 +277,13 @@ def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Pro
     return found
 
 
+def unusable(checks: Sequence[Row]) -> Rate:
+    """The share of the pairs that could not be used, without an interval: it is no sample."""
+    bad = sum(row.outcome == "bad-file" for row in checks)
+    share = bad / len(checks) if checks else 1.0
+    return Rate(value=share, low=share, high=share, count=bad, cases=len(checks))
+
+
 def is_attack(summary: AttackSummary) -> bool:
     """Whether it is no control."""
     return summary.family != "control"

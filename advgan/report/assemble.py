@@ -105,7 +105,13 @@ def assemble(run: Run) -> Report:
     origin = calibration.provenance
     return Report(
         verdict=verdict(
-            run.policy, run.policy_name, run.policy_sha256, point.name, attacks, defences
+            run.policy,
+            run.policy_name,
+            run.policy_sha256,
+            point.name,
+            attacks,
+            defences,
+            analysis.unusable(checks),
         ),
         threat=Threat(
             model=bench.verifier.model,

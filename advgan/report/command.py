@@ -16,7 +16,7 @@ from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
     from advgan.report.plan import Plan
-    from advgan.report.schema import Report
+    from advgan.report.schema import Comparison, Report
 
 OUT = Path("out/report")
 REASONS = ("policy", "worse", "error", "never")
@@ -77,7 +77,9 @@ def report(
     from speakerguard.verifier import Verifier
 
     verifier = Verifier(model)
-    verifier.calibration.point(point)  # or an error, before any work
+    for asked in (point, limits.point):
+        verifier.calibration.point(asked)  # or an error, before any work
+    _require_defence(limits.defence, plan)
     engine = type(verifier.embedder).__name__
     decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
     code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
@@ -137,6 +139,15 @@ def _plan(
     chosen = tuple(spread(listed, loaded.pairs))
     plan = Plan(suite, loaded, model, point, folder, chosen, seed, train or training_folder(folder))
     return plan, {"suite_sha256": sha256, "data": data, "listed": len(listed)}
+
+
+def _require_defence(title: str, plan: Plan) -> None:
+    known = ["none", *(built.title for built in plan.suite.built_defences)]
+    if title not in known:
+        raise UsageError(
+            f"the policy asks for the defence {title!r}, which is none of the suite's: "
+            f"{', '.join(known)}."
+        )
 
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
@@ -214,7 +225,8 @@ def _exit_code(made: Report, reasons: list[str]) -> int:
     broken = {
         "policy": not made.verdict.passed,
         "worse": made.comparison is not None and bool(worse(made.comparison)),
-        "error": any(problem.kind == "failed" for problem in made.problems),
+        "error": not made.cases
+        or any(problem.kind in ("failed", "bad-file") for problem in made.problems),
     }
     for reason, happened in broken.items():
         if happened and reason in reasons and "never" not in reasons:
@@ -245,7 +257,23 @@ def _summary(made: Report) -> str:
         other = f"{100 * (behind[best] or 0):5.1f} % {best}" if best else ""
         lines.append(f"  {attack.title:{width}}  {shown:18}  {other}")
     counted = sum(problem.cases for problem in made.problems)
-    return "\n".join([*lines, "", f"  {len(made.cases)} cases; not measured: {counted}"])
+    lines += ["", f"  {len(made.cases)} cases; not measured: {counted}"]
+    if made.comparison:
+        lines += ["", f"since {made.comparison.earlier}:", *_changes(made.comparison)]
+    return "\n".join(lines)
+
+
+def _changes(comparison: Comparison) -> list[str]:
+    """What is clearly different, and what else is."""
+    clear = [change for change in comparison.changes if change.clear]
+    shown = [
+        f"  {c.what}: {100 * (c.before or 0):.1f} % then, "
+        + ("not measured now" if c.now is None else f"{100 * c.now:.1f} % now")
+        for c in clear
+    ]
+    within = len(comparison.changes) - len(clear)
+    return [*(f"  {note}" for note in comparison.notes), *shown,
+            f"  {len(clear)} rates changed clearly, {within} within chance"]  # fmt: skip
 
 
 def _sha256(path: Path) -> str:

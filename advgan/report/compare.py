@@ -50,18 +50,27 @@ def compare(earlier: Report, now: Report, name: str) -> Comparison:
         if what in rates:
             before = rates.pop(what)
             if before.value != rate.value:
-                apart = _apart(before, rate)
+                apart = rate.value is None or _apart(before, rate)
                 changes.append(Change(what=what, before=before.value, now=rate.value, clear=apart))
         else:
             notes.append(f"new: {what}")
-    notes += [f"no longer there: {what}" for what in rates]
+    for what, rate in rates.items():
+        if rate.value is not None:
+            changes.append(Change(what=what, before=rate.value, now=None, clear=True))
     changes.sort(key=lambda change: -abs((change.now or 0.0) - (change.before or 0.0)))
     return Comparison(earlier=name, notes=notes, changes=changes)
 
 
 def worse(comparison: Comparison) -> list[Change]:
-    """Changes that are clear and for the worse: every rate compared is one of errors."""
-    return [c for c in comparison.changes if c.clear and (c.now or 0.0) > (c.before or 0.0)]
+    """Changes that are clear and for the worse: every rate compared is one of errors.
+
+    What was measured then and is not now counts as well: nobody knows what became of it.
+    """
+    return [
+        change
+        for change in comparison.changes
+        if change.clear and (change.now is None or change.now > (change.before or 0.0))
+    ]
 
 
 def _rates(report: Report) -> dict[str, Rate]:

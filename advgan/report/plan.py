@@ -269,6 +269,10 @@ class Plan:
         for pair in self.pairs:
             content.update(repr(asdict(pair)).encode())
         content.update(self.data_hash().encode())
+        if self.train is not None and self.train.is_dir():
+            for path in sorted(p for p in self.train.rglob("*") if p.is_file()):
+                name = path.relative_to(self.train).as_posix()
+                content.update(f"{name} {path.stat().st_size}\n".encode())
         return content.hexdigest()[:16]
 
     def data_hash(self) -> str:

@@ -39,6 +39,7 @@ class Policy(BaseModel):
         strangers_accepted: largest share of zero-effort claims accepted.
         families: limits for every attack of a kind.
         attacks: limits for single attacks by name or title; they replace their family's.
+        unusable_pairs: largest share of the pairs with a recording that cannot be used.
         not_run: whether a named or limited attack that was not run fails the policy.
     """
 
@@ -49,6 +50,7 @@ class Policy(BaseModel):
     judge: Literal["estimate", "upper"] = "estimate"
     genuine_rejected: Share | None = None
     strangers_accepted: Share | None = None
+    unusable_pairs: Share | None = None
     families: Families = Families()
     attacks: dict[str, Share] = Field(default_factory=dict)
     not_run: Literal["pass", "fail"] = "pass"
@@ -88,8 +90,13 @@ def verdict(
     point: str,
     attacks: Sequence[AttackSummary],
     defences: Sequence[DefenceSummary],
+    unusable: Rate,
 ) -> Verdict:
-    """Whether the limits of a policy are kept, each of them."""
+    """Whether the limits of a policy are kept, each of them.
+
+    Args:
+        unusable: share of the pairs that could not be used.
+    """
     checks: list[Check] = []
     mine = next((d for d in defences if d.title == policy.defence and d.run), None)
     wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
@@ -115,6 +122,7 @@ def verdict(
         note = "not measured"
         check("genuine rejected", None, policy.genuine_rejected, rejected, note)
         check("strangers accepted", None, policy.strangers_accepted, strangers, note)
+        check("pairs that cannot be used", None, policy.unusable_pairs, unusable, note)
     for summary in attacks:
         if summary.family != "control" and summary.against in ("none", policy.defence):
             limit = policy.limit(summary.name, summary.title, summary.family)
@@ -123,6 +131,8 @@ def verdict(
             if other:
                 rate = summary.points.get(policy.point or "", Rate())
             check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}")
+    if unusable.value == 1:
+        wrong = f"none of the {unusable.cases} pairs has recordings that can be used"
     failed = [check for check in checks if not check.passed]
     failed.sort(key=lambda check: -(check.value or 0.0))
     if other:
