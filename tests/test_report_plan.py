@@ -202,3 +202,16 @@ def test_a_report_knows_the_weights_that_attacked(
         assert found.keys() == {"again-vc"}
         seen.append(found["again-vc"])
     assert seen[0] != seen[1]
+
+
+def test_other_speech_to_train_on_is_another_run(tmp_path: Path) -> None:
+    pairs = (Pair("a/1.wav", "b/1.wav", ("b/2.wav",)),)
+    for name in (*pairs[0].files, "train/c/1.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    train = tmp_path / "train"
+    plan = Plan("x", Suite(), "guard", None, tmp_path, pairs, 0, train)
+    first = plan.digest("weights", "code")
+    assert plan.digest("weights", "code") == first
+    (train / "c" / "2.wav").write_bytes(b"1")
+    assert plan.digest("weights", "code") != first

@@ -342,6 +342,10 @@ def test_the_exit_code_follows_the_policy(
     ran = invoke(*base, "--policy", str(soft))
     assert ran.exit_code == 0, ran.output
     assert ran.output.startswith("PASS")
+    ran = invoke(*base, "--policy", str(soft), "--fail-on", "error")
+    assert ran.exit_code == 1  # one pair has a damaged file
+    soft.write_text("genuine_rejected: 1\ndefence: opsu\n")
+    assert "defence 'opsu', which is none" in str(invoke(*base, "--policy", str(soft)).exception)
     ran = invoke(*base, "--fail-on", "sometimes")
     assert "choose one of policy, worse, error, never" in str(ran.exception)
 
@@ -364,6 +368,10 @@ def test_what_changed_is_told_apart_from_chance(made: Report) -> None:
     ]
     assert worse(found) == found.changes
     assert worse(compare(worsened, better, "earlier")) == []
+    without = better.model_copy(deep=True)
+    without.attacks.remove(next(a for a in without.attacks if a.index == pgd.index))
+    gone = worse(compare(better, without, "earlier"))
+    assert (pgd.title, None) in [(change.what, change.now) for change in gone]
 
 
 def test_a_foreign_report_cannot_be_compared_with(tmp_path: Path) -> None:
