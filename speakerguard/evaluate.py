@@ -14,7 +14,7 @@ import numpy.typing as npt
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.babble import Babble
 from speakerguard.bootstrap import Interval, speaker_bootstrap
-from speakerguard.errors import UsageError
+from speakerguard.errors import AudioError, UsageError
 from speakerguard.metrics import det_curve
 from speakerguard.speech import Speech, load_speech
 from speakerguard.trials import ScoreTable, Trial, check_files, source_of, speaker_of
@@ -38,6 +38,9 @@ def embed_files(
     Args:
         progress: called with the number of files done.
         load: gives a file's speech by its name, such as with babble behind it.
+
+    Raises:
+        AudioError: recordings cannot be used; the message names each.
     """
     embeddings: dict[str, Embedding] = {}
     waiting: list[tuple[str, Speech]] = []
@@ -49,11 +52,22 @@ def embed_files(
         if progress:
             progress(len(embeddings))
 
+    refused: list[AudioError] = []
     for name, path in files:
-        speech = load(name) if load else load_speech(path)
+        try:
+            speech = load(name) if load else load_speech(path)
+        except AudioError as error:
+            refused.append(error)
+        if refused:
+            continue  # nothing comes of it now, but the others that are bad are worth knowing
         waiting.append((name, _first(speech, seconds)))
         if len(waiting) >= CHUNK:
             flush()
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        listed = "\n  ".join(map(str, refused))
+        raise AudioError(f"{len(refused)} recordings cannot be used. Leave them out:\n  {listed}")
     if waiting:
         flush()
     return embeddings

@@ -82,7 +82,7 @@ class Scoring:
             plain = " --no-score-norm" if self.normalise is False else ""
             raise CheckpointError(
                 f"{self.folder.name} has no thresholds yet for scores in {self.unit} ({path}): run "
-                f"`speakerguard calibrate --trials TRIALS --root DIR{plain} --model` with its name."
+                f"`speakerguard calibrate --trials TRIALS --root DIR{plain}` with the same --model."
             )
         found = CalibrationFile.load(path)
         if found.model != self.model:

@@ -280,6 +280,17 @@ def test_three_formats_of_trials_give_the_same_scores(
     assert Path("short").read_text() != text
 
 
+def test_all_unusable_recordings_are_named_at_once(run: Any, corpus: Path) -> None:
+    _, a, b = trials_of(corpus)[0]
+    for name in ("quiet.wav", "empty.wav"):
+        (corpus / name).write_bytes(b"")
+    Path("list").write_text(f"1 {a} quiet.wav\n1 {a} {b}\n0 {a} empty.wav\n")
+    ran = run("score", "--trials", "list", "--root", corpus, "--out", "s")
+    assert (ran.code, ran.error.splitlines()[0].count("2 recordings cannot be used")) == (3, 1)
+    assert "quiet.wav: the file is empty" in ran.error
+    assert "empty.wav: the file is empty" in ran.error
+
+
 def test_bad_lists_are_refused_with_the_line(run: Any, corpus: Path) -> None:
     _, a, b = trials_of(corpus)[0]
     for lines, words in (
