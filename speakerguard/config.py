@@ -175,7 +175,8 @@ class TrainConfig(RunConfig):
         bands_masked, frames_masked: most that SpecAugment hides.
         workers: processes that make batches; 0 makes them in the training process.
         choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
-            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s.
+            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s;
+            ``last`` keeps the last, as where robustness is bought with error rates.
     """
 
     of_the_machine: ClassVar[tuple[str, ...]] = ("threads", "workers")
@@ -196,7 +197,7 @@ class TrainConfig(RunConfig):
     bands_masked: int = Field(default=8, ge=0, lt=BANDS)
     frames_masked: int = Field(default=20, ge=0)
     workers: int = Field(default=1, ge=0)
-    choose_by: Literal["pooled", "mean"] = "pooled"
+    choose_by: Literal["pooled", "mean", "last"] = "pooled"
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -68,4 +68,4 @@ def chosen(figures: Mapping[str, float], choose_by: str) -> float:
     >>> chosen(figures, "pooled"), chosen(figures, "mean")
     (0.25, 0.5)
     """
-    return figures["eer"] if choose_by == "pooled" else fmean(figures.values())
+    return fmean(figures.values()) if choose_by == "mean" else figures["eer"]

@@ -41,12 +41,14 @@ class Task(ABC):
         optimisers: by name; their learning rates are scheduled.
         averages: names of modules that follow another as its running average.
         leads: whether it evaluates and saves; of several processes, one does.
+        keeps_last: whether later weights replace earlier ones that were better on dev.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     averages: dict[str, str]
     leads: bool = True
+    keeps_last: bool = False
 
     def begin(self, step: int) -> None:
         """Called once, before the first step of this process, and before randomness is restored."""
@@ -207,7 +209,7 @@ class Loop:
         if not math.isfinite(found):
             raise self._stopped(NotFiniteError(f"the measure on dev became {found}"))
         self._record(recent, **measures, seconds=self.seconds)
-        if found < self.best:
+        if found < self.best or self.task.keeps_last:
             self.best = found
             self.task.save({"step": self.step, "steps": self.config.steps, **measures})
         self._save_state()

@@ -37,6 +37,7 @@ class GuardTask(Task):
         self.rank = int(os.environ.get("RANK", 0))
         self.world = int(os.environ.get("WORLD_SIZE", 1))
         self.leads = self.rank == 0
+        self.keeps_last = config.choose_by == "last"
         cuda = torch.cuda.is_available()
         self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
         if cuda:

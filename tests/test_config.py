@@ -139,7 +139,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         ("steps: 10", "steps: 10\nmodel: {head: lstm}", r"model.head: .*'tdnn'.*got 'lstm'"),
         ("train: train", "train: [a, a]", r"data.train: must name a folder, or several different"),
         ("train: train", "train: []", r"data.train: must name a folder"),
-        ("steps: 10", "steps: 10\nchoose_by: eer", r"choose_by: .*'pooled' or 'mean', got 'eer'"),
+        ("steps: 10", "steps: 10\nchoose_by: eer", r"choose_by: .*'mean' or 'last', got 'eer'"),
         ("steps: 10", "steps: 10\nattacks: {}", r"attacks: nothing attacks; give folders in made"),
         ("steps: 10", "steps: 10\nattacks: {share: 0.9}", r"attacks.share: .*got 0.9"),
         ("steps: 10", "steps: 10\nattacks: {share: 0.1, keep_source: 1}", r"attacks: keep_source"),

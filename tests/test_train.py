@@ -76,6 +76,19 @@ def test_a_short_run_learns(corpus: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("choose_by", "kept"), [("pooled", 1), ("last", 4)])
+def test_the_last_weights_are_kept_where_asked_for(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choose_by: str, kept: int
+) -> None:
+    run = config(corpus, tmp_path / "run", evaluate_every=2, steps=8, choose_by=choose_by)
+    trainer, saved = loop(run, quiet), []
+    rates = iter([0.1, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(trainer.task, "evaluate", lambda: {"eer": next(rates)})
+    monkeypatch.setattr(trainer.task, "save", lambda about: saved.append(about["step"]))
+    trainer.run()
+    assert saved == [2, 4, 6, 8][:kept]
+
+
 @pytest.mark.parametrize("name", ["triplet", "distil_cosine", "distil_similarity"])
 def test_every_loss_can_learn_one_batch_by_heart(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
