@@ -76,6 +76,9 @@ def draw_curves(report: Report, path: Path) -> bool:
             panel.fill_between(at, low, high, color=style["color"], alpha=0.12)
         if axis in ("epsilon", "queries"):
             panel.set_xscale("log")
+            at = sorted({point.at for curve in mine for point in curve.points})
+            panel.set_xticks(at, [f"{value:g}" for value in at], fontsize=8)
+            panel.minorticks_off()
         panel.set(xlabel=AXIS_NAMES[axis], ylim=(-3, 103))
         panel.grid(color="0.9")
         panel.legend(fontsize=7)
