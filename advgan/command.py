@@ -39,7 +39,7 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
         yield
     except SpeakerguardError as error:
         lines = map(printable, str(error).splitlines())
-        print("\n".join([f"{program}: {next(lines, '')}", *lines]), file=sys.stderr)
+        print(f"{program}:", "\n".join(lines), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         advice = "Check the path, its permissions and the disk."

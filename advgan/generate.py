@@ -21,7 +21,7 @@ import numpy as np
 
 from advgan.batches import Pair, read_pairs
 from advgan.command import ending, work
-from advgan.infer import Settings, add_settings, load_session, settings_of
+from advgan.infer import Settings, add_settings, at_least, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances, require_speakers
@@ -40,10 +40,10 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
         UsageError: no such folder, or recordings of fewer than two speakers.
     """
     voices: dict[str, list[str]] = defaultdict(list)
-    found = find_utterances(corpus)
-    require_speakers(corpus, [path.as_posix() for path in found])
-    for path in found:
-        voices[speaker_of(path.as_posix())].append(path.as_posix())
+    files = [path.as_posix() for path in find_utterances(corpus)]
+    require_speakers(corpus, files)
+    for name in files:
+        voices[speaker_of(name)].append(name)
     if len(voices) < 2:
         raise UsageError(
             f"{corpus}: recordings of {len(voices)} speaker; at least two are needed, in folders "
@@ -175,19 +175,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--corpus", type=Path, required=True, help="folder of speakers, such as LibriSpeech's")
     add("--pairs", type=Path, help="list of source, target, enrol in place of drawn pairs")
-    add("-n", "--number", type=int, default=200, help="pairs to draw; default %(default)s")
+    add("-n", "--number", type=at_least(1), default=200, help="pairs to draw; default %(default)s")
     add("--output", "-o", type=Path, required=True, help="folder to write to, or to go on in")
-    add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add("--njobs", "-p", type=at_least(1), default=1, help="processes; default %(default)s")
     add(
         "--words",
         action="store_true",
         help="list the word error rate too; takes half as long again",
     )
     add_settings(parser)
-    options = parser.parse_args(arguments)
-    if options.number < 1 or options.njobs < 1:
-        parser.error("--number and --njobs: at least 1")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

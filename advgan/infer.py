@@ -286,7 +286,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def at_least(least: int) -> Callable[[str], int]:
+    """An option's type: whole numbers from ``least`` on."""
+
     def number(text: str) -> int:
         if (value := int(text)) < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
@@ -303,10 +305,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--dsp-config", "-d", type=Path, help="mel description that must agree with ours")
     add(
         "--seglen",
-        type=_at_least(32),
+        type=at_least(32),
         help="use so many mel frames of each recording, from a random place",
     )
-    add("--seed", type=_at_least(0), default=SEED, help="of those places; default %(default)s")
+    add("--seed", type=at_least(0), default=SEED, help="of those places; default %(default)s")
     modes = "; ".join(f"{name}: {what}" for name, what in MODES.items())
     add("--mode", choices=MODES, default="convert", help=f"{modes}; default %(default)s")
     add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
@@ -329,17 +331,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--source", "-s", type=Path, required=True, help="what is said: a recording or a folder")
     add("--target", "-t", type=Path, required=True, help="whose voice: a recording or a folder")
     add("--output", "-o", type=Path, default=OUT, help="folder to write to; default %(default)s")
-    add("--njobs", "-p", type=int, default=1, help="processes; default %(default)s")
+    add("--njobs", "-p", type=at_least(1), default=1, help="processes; default %(default)s")
     add(
         "--no-words", dest="words", action="store_false",
         help="do not compare what a speech recogniser hears; it takes half the recording's time",
     )  # fmt: skip
     add("--dry", action="store_true", help="check everything and list the pairs, convert nothing")
     add_settings(parser)
-    options = parser.parse_args(arguments)
-    if options.njobs < 1:
-        parser.error("--njobs: at least 1")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

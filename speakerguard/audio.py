@@ -36,6 +36,7 @@ from speakerguard.errors import (
 SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
 BLOCK_SECONDS = 20.0  # decoded and resampled at a time
 BLOCK_VALUES = 1 << 23  # at most, over all channels; 32 MiB
+MAX_CHANNELS = 64  # of an array or a pipe; more are samples in the wrong direction, or no header
 MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; below, speech is gone; above, a broken header
 
 Waveform = npt.NDArray[np.float32]
@@ -182,8 +183,7 @@ def _as_handle(source: Any) -> tuple[BinaryIO, str]:
         if not isinstance(source.read(0), bytes):
             raise ValueError("it gives text; open it in binary mode")
     except FileNotFoundError:
-        pipe = " A pipe is followed with --stream." if name == "-" else ""
-        raise UsageError(f"{name}: no such file. Check the path.{pipe}") from None
+        raise UsageError(f"{name}: no such file. Check the path.") from None
     except (OSError, TypeError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or error)
         raise UsageError(
@@ -203,7 +203,7 @@ def _as_samples(samples: Any = None, rate: Any = None, *more: Any) -> tuple[Wave
     if array.size == 0:
         raise EmptyAudioError("<array>: holds no samples.")
     array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2 or array.shape[1] > 64:
+    if array.ndim != 2 or array.shape[1] > MAX_CHANNELS:
         raise UsageError(
             f"<array>: shape {np.shape(samples)} is neither (n,) nor (n, channels); transpose it."
         )
@@ -253,10 +253,14 @@ def _chunks_end(handle: BinaryIO, size: int) -> bool:
         if head[:4] == b"ds64":  # RF64: the length of data, where 32 bits cannot hold it
             large = int.from_bytes(handle.read(16)[8:], order)
         elif head[:4] in {b"data", b"SSND"}:
-            streamed = length & 0x7FFF_0000 == 0x7FFF_0000 or length == 0x8000_0000
-            return start + (large if streamed else length) <= size  # 0 where it was never known
+            return start + (large if unknown(length) else length) <= size  # large may be 0
         handle.seek(start + length + length % 2)
     return True
+
+
+def unknown(length: int) -> bool:
+    """Whether a WAV header's length of samples is what recorders write before they know it."""
+    return length & 0x7FFF_0000 == 0x7FFF_0000 or length == 0x8000_0000
 
 
 def _ogg_ends(handle: BinaryIO, size: int) -> bool:

@@ -124,6 +124,8 @@ def verify(
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
     if stream and countermeasure:
         raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
+    if file == Path("-") and not stream and not file.exists():
+        raise UsageError("-: no such file. A pipe is followed with --stream.")
     detector = None
     if countermeasure:
         from speakerguard import countermeasure as countermeasures

@@ -102,8 +102,7 @@ def evaluate(
     else:
         verifier = make_verifier(model, None, engine, score_norm)
         unit = verifier.scoring.unit
-        calibrated = verifier.scoring.calibration_path.exists()
-        llr = verifier.calibration.calibration.llr if calibrated else None
+        llr = verifier.calibration.calibration.llr if verifier.scoring.calibrated else None
         table = _score(verifier, read_trials(trials), root, seconds, babble)
         about = {
             "model": verifier.model,

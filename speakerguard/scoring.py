@@ -68,6 +68,11 @@ class Scoring:
         """Where the thresholds lie; normalised scores have their own."""
         return self.folder / (NORMALISED_FILE if self.cohort else CALIBRATION_FILE)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are thresholds; not so after a fresh training."""
+        return self.calibration_path.exists()
+
     @cached_property
     def calibration(self) -> CalibrationFile:
         """Thresholds and likelihood ratios of these scores.
@@ -78,7 +83,7 @@ class Scoring:
         from speakerguard.calibration import CalibrationFile
 
         path = self.calibration_path
-        if not path.exists():
+        if not self.calibrated:
             plain = " --no-score-norm" if self.normalise is False else ""
             raise CheckpointError(
                 f"{self.folder.name} has no thresholds yet for scores in {self.unit} ({path}): run "

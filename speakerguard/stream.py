@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE, check_rate
+from speakerguard.audio import MAX_CHANNELS, SAMPLE_RATE, check_rate, unknown
 from speakerguard.errors import AudioError, NotAudioError, UsageError
 
 if TYPE_CHECKING:
@@ -156,13 +156,12 @@ def _wav_header(pipe: BinaryIO) -> tuple[int, int, int | None]:
             coding, channels = (int.from_bytes(body[i : i + 2], "little") for i in (0, 2))
             about = int.from_bytes(body[4:8], "little"), channels
             bits = int.from_bytes(body[14:16], "little")
-            if coding not in (1, 0xFFFE) or bits != 16 or not 1 <= channels <= 64:
+            if coding not in (1, 0xFFFE) or bits != 16 or not 1 <= channels <= MAX_CHANNELS:
                 raise NotAudioError(f"<pipe>: {_NO_PCM}")
             check_rate("<pipe>", about[0])
     if about is None:
         raise NotAudioError("<pipe>: a WAV header without a format. Record it again.")
-    unknown = length == 0 or length >= 0x7FFF_0000  # as recorders write that do not know yet
-    return *about, None if unknown else length
+    return *about, None if length == 0 or unknown(length) else length
 
 
 def _blocks(

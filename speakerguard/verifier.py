@@ -290,10 +290,8 @@ class Verifier:
         for clip in speech:
             for warning in _probe_warnings(clip):
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
-        if len(profile.embeddings) < 2:
+        if len(profile.embeddings) < 2 or not self.scoring.calibrated:
             return
-        if not self.scoring.calibration_path.exists():
-            return  # a model fresh from training
         score = float(self.compare(profile.embeddings, profile.others).min())
         eer = self.calibration.point("eer")
         if not eer.accepts(score):

@@ -265,12 +265,10 @@ def _summary(made: Report) -> str:
 
 def _changes(comparison: Comparison) -> list[str]:
     """What is clearly different, and what else is."""
+    from advgan.report.policy import per_cent
+
     clear = [change for change in comparison.changes if change.clear]
-    shown = [
-        f"  {c.what}: {100 * (c.before or 0):.1f} % then, "
-        + ("not measured now" if c.now is None else f"{100 * c.now:.1f} % now")
-        for c in clear
-    ]
+    shown = [f"  {c.what}: {per_cent(c.before)} then, {per_cent(c.now)} now" for c in clear]
     within = len(comparison.changes) - len(clear)
     return [*(f"  {note}" for note in comparison.notes), *shown,
             f"  {len(clear)} rates changed clearly, {within} within chance"]  # fmt: skip

@@ -45,18 +45,14 @@ def compare(earlier: Report, now: Report, name: str) -> Comparison:
         if before != after
     ]
     changes: list[Change] = []
-    rates = _rates(earlier)
-    for what, rate in _rates(now).items():
-        if what in rates:
-            before = rates.pop(what)
-            if before.value != rate.value:
-                apart = rate.value is None or _apart(before, rate)
-                changes.append(Change(what=what, before=before.value, now=rate.value, clear=apart))
-        else:
+    then, today = _rates(earlier), _rates(now)
+    for what in {**today, **then}:
+        before, rate = then.get(what, Rate()), today.get(what, Rate())
+        if what not in then:
             notes.append(f"new: {what}")
-    for what, rate in rates.items():
-        if rate.value is not None:
-            changes.append(Change(what=what, before=rate.value, now=None, clear=True))
+        elif before.value != rate.value:
+            apart = rate.value is None or _apart(before, rate)
+            changes.append(Change(what=what, before=before.value, now=rate.value, clear=apart))
     changes.sort(key=lambda change: -abs((change.now or 0.0) - (change.before or 0.0)))
     return Comparison(earlier=name, notes=notes, changes=changes)
 

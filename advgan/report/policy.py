@@ -151,7 +151,7 @@ def verdict(
         first = failed[0]
         sentence = (
             f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
-            f"{_per_cent(first.value)} where at most {_per_cent(first.limit)} are allowed."
+            f"{per_cent(first.value)} where at most {per_cent(first.limit)} are allowed."
         )
     return Verdict(
         passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
@@ -169,5 +169,6 @@ def _complement(rate: Rate) -> Rate:
     )  # fmt: skip
 
 
-def _per_cent(value: float | None) -> str:
+def per_cent(value: float | None) -> str:
+    """A share for a person to read."""
     return "not measured" if value is None else f"{100 * value:.1f} %"
