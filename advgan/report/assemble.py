@@ -76,7 +76,6 @@ class Run:
     listed: int
     command: str
     started: str
-    seconds: float
     workers: int
     media: bool = True
 
@@ -164,7 +163,7 @@ def assemble(run: Run) -> Report:
         ),
         timing=Timing(
             started=run.started,
-            seconds=round(run.seconds, 1),
+            seconds=round(sum(row.took for row in run.rows), 1),
             workers=run.workers,
             case_seconds=_seconds(plan, rows),
         ),

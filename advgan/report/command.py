@@ -51,7 +51,6 @@ def report(
     case: Annotated[str | None, typer.Option(help="Run this one case again, such as 3.12.")] = None,
 ) -> None:
     """Attack a verifier in every known way and report whether it holds."""
-    started = time.monotonic()
     for variable in ("OMP_NUM_THREADS", "SPEAKERGUARD_THREADS"):  # before torch: workers instead
         os.environ.setdefault(variable, "1")
     reasons = _reasons(fail_on, compare)
@@ -96,7 +95,7 @@ def report(
             policy_name=policy.name if policy else "the project's own",
             policy_sha256=_sha256(policy or Path(__file__).with_name("policy.yaml")),
             code=code, weights=weights, command=command, started=begun,
-            seconds=time.monotonic() - started, workers=count, media=media, **about,
+            workers=count, media=media, **about,
         )
     )  # fmt: skip
     if earlier:

@@ -357,7 +357,8 @@ def _provenance(report: Report) -> str:
             "seed": str(origin.seed),
             "machine": ", ".join(origin.machine.values()),
             "packages": ", ".join(f"{name} {at}" for name, at in origin.packages.items()),
-            "time": f"{timing.started}, {timing.seconds:.0f} s, {timing.workers} workers",
+            "time": f"{timing.started}, {timing.seconds / 60:.0f} minutes of work by "
+            f"{timing.workers} workers",
         }
     )
 

@@ -259,7 +259,7 @@ class Provenance(_Part):
 
 
 class Timing(_Part):
-    """All that depends on the clock."""
+    """All that depends on the clock; ``seconds`` of work, over all workers and calls."""
 
     started: str
     seconds: float
