@@ -94,11 +94,16 @@ def evaluate(
     from speakerguard.plots import plot_det, plot_scores
     from speakerguard.trials import read_scores, read_trials
 
-    if scores is not None and trials is None and seconds is None and babble is None:
+    if scores is not None:
+        other = None if model == DEFAULT_MODEL else model
+        asked = {"--trials": trials, "--seconds": seconds, "--babble": babble, "--model": other,
+                 "--engine": engine, "--score-norm": score_norm}  # fmt: skip
+        if idle := [option for option, value in asked.items() if value is not None]:
+            raise UsageError(f"{', '.join(idle)}: {scores} holds scores already. Leave one out.")
         table, llr, unit = read_scores(scores), None, "as in the file"
         about: dict[str, Any] = {"scores": scores.name}
-    elif scores is not None or trials is None:
-        raise UsageError("evaluate needs a score file, or --trials with --root, not both.")
+    elif trials is None:
+        raise UsageError("evaluate needs a score file, or --trials with --root.")
     else:
         verifier = make_verifier(model, None, engine, score_norm)
         unit = verifier.scoring.unit

@@ -190,7 +190,8 @@ def test_exit_codes_tell_what_went_wrong(run: Any, speech: Clips, noise: Path) -
         (2, ("embed", clip, "--out", noise / "a.npz"), "noise.wav/a.npz: cannot be written"),
         (2, ("score", "--trials", "no.txt", "--root", ".", "--out", "s"), "no.txt"),
         (2, ("evaluate",), "needs a score file"),
-        (2, ("evaluate", "s.txt", "--trials", "t.txt"), "not both"),
+        (2, ("evaluate", "s.txt", "--trials", "t.txt"), "holds scores already"),
+        (2, ("evaluate", "s.txt", "--model", "campplus"), "--model: s.txt holds scores already"),
         (2, ("train", "--config", "no.yaml"), "no.yaml"),
     ):
         ran = run(*arguments)
