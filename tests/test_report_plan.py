@@ -204,6 +204,16 @@ def test_a_report_knows_the_weights_that_attacked(
     assert seen[0] != seen[1]
 
 
+def test_other_weights_change_the_key_of_their_attack_alone() -> None:
+    pairs = (Pair("a/1.wav", "b/1.wav", ("b/2.wav",)),)
+    suite = Suite(attacks=("again-vc", {"fgsm": {"epsilon": [0.001, 0.002]}}))
+    plan = Plan("x", suite, "guard", None, Path(), pairs, 0, None)
+    first, other = plan.keys({"again-vc": "1"}), plan.keys({"again-vc": "2"})
+    changed = [a != b for a, b in zip(first, other, strict=True)]
+    assert changed == [entry.title == "again-vc" for entry in suite.entries]
+    assert len(set(first)) == len(first)
+
+
 def test_other_speech_to_train_on_is_another_run(tmp_path: Path) -> None:
     pairs = (Pair("a/1.wav", "b/1.wav", ("b/2.wav",)),)
     for name in (*pairs[0].files, "train/c/1.wav"):
@@ -211,7 +221,7 @@ def test_other_speech_to_train_on_is_another_run(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1")
     train = tmp_path / "train"
     plan = Plan("x", Suite(), "guard", None, tmp_path, pairs, 0, train)
-    first = plan.digest("weights", "code")
-    assert plan.digest("weights", "code") == first
+    first = plan.digest("guard", "code", {})
+    assert plan.digest("guard", "code", {}) == first
     (train / "c" / "2.wav").write_bytes(b"1")
-    assert plan.digest("weights", "code") != first
+    assert plan.digest("guard", "code", {}) != first

@@ -261,6 +261,23 @@ def test_a_full_disk_loses_nothing_finished(
     assert timeless(tmp_path) == timeless(done)
 
 
+def test_an_attack_more_is_all_that_is_run(
+    done: Path, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE.replace("  - fgsm", "  - noise: {snr: 10}\n  - fgsm"))
+    words = ["--suite", str(suite)]
+    grown, fresh = tmp_path / "grown", tmp_path / "fresh"
+    shutil.copytree(done, grown)
+    before = rows_of(grown).read_text().splitlines()
+    assert invoke(*options(data, tiny_model, grown), *words).exit_code == 0
+    after = rows_of(grown).read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 3  # one for each pair that can be used
+    assert invoke(*options(data, tiny_model, fresh), *words).exit_code == 0
+    assert timeless(grown) == timeless(fresh)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_keeps_what_is_finished(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "speakerguard", "report", *options(data, tiny_model, tmp_path)]

@@ -182,7 +182,7 @@ def code_hash() -> str:
 def attacker_weights(plan: Plan) -> dict[str, str]:
     """Networks that attacks and defences of a plan may use: SHA-256, 16 hex digits, by name."""
     names = {VOCODER, DISCRIMINATOR}
-    names |= {str(getattr(entry.built, "weights", VOCODER)) for entry in plan.suite.entries}
+    names |= {entry.weights for entry in plan.suite.entries if entry.weights}
     found = {}
     for name in sorted(names):
         with contextlib.suppress(CheckpointError):

@@ -82,13 +82,13 @@ def report(
     engine = type(verifier.embedder).__name__
     decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
     code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
-    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", f"{code} {weights}")
+    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", code, weights)
     if fresh:
         runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     with _Bar() as bar:
-        rows = runner.run(plan, out, digest, count, bar)
+        rows = runner.run(plan, out, digest, plan.keys(weights), count, bar)
     made = assemble.assemble(
         assemble.Run(
             plan=plan, rows=rows, policy=limits,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -41,6 +42,11 @@ class Entry(BaseModel):
         """The attack itself."""
         attack: Attack = build(self.attack, self.parameters)
         return attack
+
+    @property
+    def weights(self) -> str:
+        """The network it attacks with, of its own; empty for none."""
+        return str(getattr(self.built, "weights", ""))
 
     @property
     def title(self) -> str:
@@ -261,10 +267,18 @@ class Plan:
             if speaker_of(other) not in own:
                 yield other
 
-    def digest(self, fingerprint: str, code: str) -> str:
-        """Changes with anything that could change a result: 16 hex digits."""
+    def digest(self, fingerprint: str, code: str, weights: Mapping[str, str]) -> str:
+        """Changes with anything that could change a result of every attack: 16 hex digits.
+
+        Args:
+            fingerprint: of the guard; code: of the programs.
+            weights: of the networks in use, by name.
+        """
         content = hashlib.sha256()
-        for part in (self.suite.model_dump_json(), self.point, self.seed, fingerprint, code):
+        own = {entry.weights for entry in self.suite.entries}
+        shared = sorted((name, of) for name, of in weights.items() if name not in own)
+        judging = self.suite.model_dump_json(include={"seconds", "peers", "defences"})
+        for part in (judging, self.point, self.seed, fingerprint, code, shared):
             content.update(f"{part}\n".encode())
         for pair in self.pairs:
             content.update(repr(asdict(pair)).encode())
@@ -274,6 +288,17 @@ class Plan:
                 name = path.relative_to(self.train).as_posix()
                 content.update(f"{name} {path.stat().st_size}\n".encode())
         return content.hexdigest()[:16]
+
+    def keys(self, weights: Mapping[str, str]) -> list[str]:
+        """For each attack what changes with its parameters, program or weights: 16 hex digits."""
+        keys = []
+        for entry in self.suite.entries:
+            content = hashlib.sha256(entry.model_dump_json().encode())
+            content.update(weights.get(entry.weights, "").encode())
+            if program := inspect.getsourcefile(type(entry.built)):
+                content.update(Path(program).read_bytes())
+            keys.append(content.hexdigest()[:16])
+        return keys
 
     def data_hash(self) -> str:
         """SHA-256 over all recordings of the pairs, in order."""

@@ -1,7 +1,8 @@
 """All cases of a plan, over several processes, each result on disk as soon as it is there.
 
 A run that was killed goes on where it stopped, and ends as an unbroken one would have: cases do
-not depend on each other, nor on who computes them.
+not depend on each other, nor on who computes them. So a suite with one attack more, or with a
+network that was trained anew, runs that attack alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from advgan.report.bench import Bench, Row
 from advgan.report.plan import Plan
 from speakerguard.errors import SpeakerguardError, UsageError
 
-FORMAT = "speakerguard-cases-1"
+FORMAT = "speakerguard-cases-2"
+
+_CHECK = "recordings"  # in place of an attack's key
 
 Task = tuple[int, int]  # pair and attack; attack -1 checks the pair's recordings
 Progress = Callable[[int, int], None]
@@ -30,11 +33,14 @@ class InterruptedRunError(SpeakerguardError):
     exit_code = 130
 
 
-def run(plan: Plan, out: Path, digest: str, workers: int, progress: Progress) -> list[Row]:
+def run(
+    plan: Plan, out: Path, digest: str, keys: Sequence[str], workers: int, progress: Progress
+) -> list[Row]:
     """Run what is not in ``out`` yet and return all rows, by pair and attack.
 
     Args:
         digest: of the plan; runs of other plans lie beside it, untouched.
+        keys: of its attacks; what is kept of others is left alone.
         workers: processes; 1 works in this one.
         progress: called with cases done and cases in all.
 
@@ -44,18 +50,19 @@ def run(plan: Plan, out: Path, digest: str, workers: int, progress: Progress) ->
     """
     out.mkdir(parents=True, exist_ok=True)
     path = rows_file(out, digest)
-    rows = {(row.pair, row.attack): row for row in read_rows(path, digest)}
+    rows = {(row.pair, row.attack): row for row in read_rows(path, digest, keys)}
     attacks = range(len(plan.suite.entries))
     total = len(plan.pairs) * len(attacks)
     try:
         with path.open("a", encoding="utf-8", newline="\n") as file:
-            if not rows and file.tell() == 0:
+            if file.tell() == 0:
                 _write(file, {"format": FORMAT, "digest": digest})
 
             def do(tasks: Sequence[Task]) -> None:
                 for _, row in work(_work, tasks, workers, partial(_prepare, plan), "--workers"):
                     rows[row.pair, row.attack] = row
-                    _write(file, row.as_dict())
+                    key = _CHECK if row.attack < 0 else keys[row.attack]
+                    _write(file, {"key": key} | row.as_dict())
                     progress(sum(attack >= 0 for _, attack in rows), total)
 
             do([(pair, -1) for pair in range(len(plan.pairs)) if (pair, -1) not in rows])
@@ -80,8 +87,10 @@ def rows_file(out: Path, digest: str) -> Path:
     return out / f"cases-{digest}.jsonl"
 
 
-def read_rows(path: Path, digest: str) -> list[Row]:
-    """Rows of an earlier run; a last line that was cut off is taken away.
+def read_rows(path: Path, digest: str, keys: Sequence[str]) -> list[Row]:
+    """Rows of earlier runs that are attacks of this one, each under its number in this one.
+
+    A last line that was cut off is taken away.
 
     Raises:
         UsageError: the file is no such list.
@@ -102,7 +111,9 @@ def read_rows(path: Path, digest: str) -> list[Row]:
             f"{path}: no list of this run's cases; it was changed or damaged. Begin anew with "
             "--fresh, or give another --out."
         )
-    return [Row(**line) for line in lines]
+    numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
+    found = [(line.pop("key"), line) for line in lines]
+    return [Row(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
 
 
 def _write(file: TextIO, content: dict[str, object]) -> None:
