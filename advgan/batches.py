@@ -33,16 +33,17 @@ class Pair:
     enrol: str
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """Lines of ``source<TAB>target<TAB>enrol``.
+def read_pairs(path: Path, root: Path) -> list[Pair]:
+    """Lines of ``source<TAB>target<TAB>enrol``, recordings below ``root``.
 
     Raises:
-        UsageError: the file cannot be read, is empty, or has another number of columns.
+        UsageError: the list cannot be read, is empty, has another number of columns, or names a
+            file that is missing.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}). Give a list in UTF-8.") from None
     pairs = []
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t")
@@ -53,6 +54,9 @@ def read_pairs(path: Path) -> list[Pair]:
                 f"{path}, line {number}: {len(columns)} columns; source, target and enrol are "
                 "needed, with a tab between."
             )
+        for name in columns:
+            if not (root / name).is_file():
+                raise UsageError(f"{root / name}: no such file; line {number} of {path} names it.")
         pairs.append(Pair(*columns))
     if not pairs:
         raise UsageError(f"{path}: holds no pairs.")
@@ -158,7 +162,7 @@ class DevPair:
 
 def load_dev(config: AttackerRunConfig) -> list[DevPair]:
     """Pairs of dev to choose weights by; speech alone, whole :data:`UNIT`, of at most 6 s."""
-    pairs = spread(read_pairs(config.data.dev_pairs), config.dev_size)
+    pairs = spread(read_pairs(config.data.dev_pairs, config.data.dev), config.dev_size)
     heard: dict[str, Tensor] = {}
 
     def hear(name: str) -> Tensor:

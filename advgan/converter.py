@@ -280,7 +280,8 @@ def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> Non
     """
     with (
         whole_file(path) as part,
-        soundfile.SoundFile(part, "w", rate, 1, "PCM_16", format="WAV") as file,
+        part.open("wb") as opened,  # libsndfile cannot open every name
+        soundfile.SoundFile(opened, "w", rate, 1, "PCM_16", format="WAV") as file,
     ):
         if tag:
             file.comment, file.software = TAG, "advgan"

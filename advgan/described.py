@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from advgan.config import AdversarialConfig, VcConfig
 from advgan.generator import GeneratorConfig
 from advgan.mel import STANDARD
 from speakerguard.errors import ConfigError
@@ -23,8 +25,9 @@ def check_config(path: Path | None, found: GeneratorConfig) -> None:
     if path is None:
         return
     content = read_yaml(path)
-    said: dict[str, Any] = dict(content.get("model") or {})
-    if "build" in content:
+    if "build" not in content:
+        said = _own(path, content)
+    else:
         try:
             parameters = content["build"]["model"]["params"]
             encoder = parameters["encoder_params"]
@@ -44,6 +47,19 @@ def check_config(path: Path | None, found: GeneratorConfig) -> None:
                 f"{path}: {key} is {value}, the weights have {own}. Give the file they were "
                 "trained with, or leave --config out."
             )
+
+
+def _own(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The network that a configuration of ``advgan-train`` describes."""
+    known = VcConfig.model_fields | AdversarialConfig.model_fields
+    if strange := [str(key) for key in content if key not in known]:
+        raise ConfigError(f"{path}: {strange[0]} is no key of a generator's configuration.")
+    try:
+        return GeneratorConfig.model_validate(content.get("model") or {}).model_dump()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, ("model", *problem["loc"])))
+        raise ConfigError(f"{path}: {where}: {problem['msg']}.") from None
 
 
 def check_dsp(path: Path | None) -> None:

@@ -10,10 +10,12 @@ goes on after a kill. ``manifest.tsv`` and ``manifest.json`` list everything, fa
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from advgan.batches import Pair, read_pairs
 from advgan.command import ending, work
-from advgan.infer import Settings, add_settings, at_least, load_session, settings_of
+from advgan.infer import Session, Settings, add_settings, at_least, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances, require_speakers
@@ -30,14 +32,17 @@ from speakerguard.files import replace_file
 from speakerguard.trials import speaker_of
 
 SETTINGS = "settings.txt"
+NUMBER = 200  # pairs drawn unasked
 Job = tuple[Settings, Path, Path, str, Pair]  # with corpus, folder to write to, and name
 
 
 def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
     """``count`` pairs drawn by ``seed``; every speaker is a target about equally often.
 
+    No source meets the same target twice, and more pairs begin with those of fewer.
+
     Raises:
-        UsageError: no such folder, or recordings of fewer than two speakers.
+        UsageError: no such folder, recordings of fewer than two speakers, or too few of them.
     """
     voices: dict[str, list[str]] = defaultdict(list)
     files = [path.as_posix() for path in find_utterances(corpus)]
@@ -49,16 +54,27 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
             f"{corpus}: recordings of {len(voices)} speaker; at least two are needed, in folders "
             "named after them."
         )
+    most = len(files) ** 2 - sum(len(own) ** 2 for own in voices.values())
+    if count > most:
+        raise UsageError(f"{corpus}: --number {count}, but there are only {most} pairs.")
     rng, names = np.random.default_rng(seed), sorted(voices)
+    met: dict[str, set[tuple[str, str]]] = {name: set() for name in names}
     pairs: list[Pair] = []
     order: list[str] = []
-    for _ in range(count):
+    while len(pairs) < count:
         order = order or [names[i] for i in rng.permutation(len(names))]
         target = order.pop()
-        source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
         heard = voices[target]
-        first, second = (heard[i] for i in _two(len(heard), rng))
-        pairs.append(Pair(voices[source][int(rng.integers(len(voices[source])))], first, second))
+        if len(met[target]) == len(heard) * (len(files) - len(heard)):
+            continue
+        while True:
+            source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
+            first, second = (heard[i] for i in _two(len(heard), rng))
+            said = voices[source][int(rng.integers(len(voices[source])))]
+            if (said, first) not in met[target]:
+                break
+        met[target].add((said, first))
+        pairs.append(Pair(said, first, second))
     return pairs
 
 
@@ -113,13 +129,21 @@ def run(options: argparse.Namespace) -> int:
     """
     settings: Settings = settings_of(options)
     out: Path = options.output
-    pairs = read_pairs(options.pairs) if options.pairs else None
-    pairs = pairs or choose(options.corpus, options.number, settings.seed)
-    load_session(settings)  # what is wrong with the settings shows at once
+    if options.pairs:
+        pairs = read_pairs(options.pairs, options.corpus)[: options.number]
+    else:
+        pairs = choose(options.corpus, options.number or NUMBER, settings.seed)
+    session = load_session(settings)  # what is wrong with the settings shows at once
     out.mkdir(parents=True, exist_ok=True)
-    _keep_settings(out, options, settings)
+    _keep_settings(out, session, options.corpus)
     names = [f"{index:06d}" for index in range(len(pairs))]
     rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
+    for name, pair in zip(names, pairs, strict=True):
+        if name in rows and any(rows[name][key] != said for key, said in asdict(pair).items()):
+            raise UsageError(
+                f"{out} holds conversions of other pairs: the list or the corpus has changed. "
+                "Choose another -o."
+            )
     todo = [
         (settings, options.corpus, out, name, pair)
         for name, pair in zip(names, pairs, strict=True)
@@ -152,16 +176,21 @@ def run(options: argparse.Namespace) -> int:
 
 def _whole(out: Path, row: dict[str, Any]) -> bool:
     """Whether a row of the journal needs no second try."""
-    return bool(row.get("error")) or (out / str(row.get("output"))).is_file()
+    if row.get("error"):
+        return True
+    path = out / str(row.get("output"))
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
 
 
-def _keep_settings(out: Path, options: argparse.Namespace, settings: Settings) -> None:
-    """Refuse to mix conversions of different settings in one folder."""
-    plan = {"corpus": str(options.corpus), "pairs": str(options.pairs), "number": options.number}
-    text = repr(sorted({**vars(settings), **plan}.items())) + "\n"
+def _keep_settings(out: Path, session: Session, corpus: Path) -> None:
+    """Refuse to mix conversions of different settings or weights in one folder."""
+    text = repr(sorted({**vars(session.settings), "corpus": str(corpus)}.items()))
+    text = f"{text}\n{session.weights}\n"
     path = out / SETTINGS
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{out} holds conversions made with other settings. Choose another -o.")
+        raise UsageError(
+            f"{out} holds conversions made with other settings or weights. Choose another -o."
+        )
     replace_file(path, text)
 
 
@@ -175,7 +204,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--corpus", type=Path, required=True, help="folder of speakers, such as LibriSpeech's")
     add("--pairs", type=Path, help="list of source, target, enrol in place of drawn pairs")
-    add("-n", "--number", type=at_least(1), default=200, help="pairs to draw; default %(default)s")
+    add("-n", "--number", type=at_least(1), help=f"most pairs; default {NUMBER}, or all listed")
     add("--output", "-o", type=Path, required=True, help="folder to write to, or to go on in")
     add("--njobs", "-p", type=at_least(1), default=1, help="processes; default %(default)s")
     add(

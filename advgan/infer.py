@@ -78,6 +78,7 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        torch.set_num_threads(1)  # the same sums in the same order, however many processes
         torch.manual_seed(settings.seed)
         self.converter: Converter | PerturbingConverter | Copier
         if settings.mode == "copy":
@@ -91,6 +92,13 @@ class Session:
         self.judge = Judge(settings.guard, settings.point)
         self.detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
 
+    @property
+    def weights(self) -> str:
+        """Fingerprints of all networks in use."""
+        vocoder = getattr(getattr(self.converter, "vocoder", None), "name", "")
+        networks = (self.converter.fingerprint, vocoder, self.judge.verifier.fingerprint)
+        return " ".join(map(str, networks))
+
     def attack(
         self, source: Path, target: Path, stem: Path, enrol: Path | None = None,
         picture: bool = True,
@@ -101,17 +109,17 @@ class Session:
             enrol: what the guard has enrolled; the target's recording itself where None.
 
         Raises:
-            AudioError: source or target cannot be used.
+            AudioError: a recording cannot be used; then nothing is written.
         """
         voice, words = hear(target, speech_only=True), hear(source)
         rng = np.random.default_rng(self.settings.seed)
         voice, words = (cut(heard, self.settings.seglen, rng) for heard in (voice, words))
+        profile = self.judge.profile([enrol or target])
         started = time.perf_counter()
         made = self.converter.convert(words, voice)
         seconds = time.perf_counter() - started
         path = stem.with_name(stem.name + ".wav")
         save_wav(path, made, self.converter.rate, self.settings.tag)
-        profile = self.judge.profile([enrol or target])
         before, after = (self.judge.opinion(profile, file) for file in (source, path))
         said = self._said(words, path)
         record: dict[str, Any] = {
@@ -290,8 +298,8 @@ def at_least(least: int) -> Callable[[str], int]:
     """An option's type: whole numbers from ``least`` on."""
 
     def number(text: str) -> int:
-        if (value := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if not least <= (value := int(text)) < 2**63:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and 2**63")
         return value
 
     return number

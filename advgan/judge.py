@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
@@ -123,6 +122,6 @@ def quality(path: Path, source: Heard) -> dict[str, float | None]:
         "dnsmos_p808": opinion["p808"] if opinion else None,
         "stoi_to_source": stoi(source.waveform[:count], made[:count]),
         "pitch_correlation": pitch_correlation(source.waveform, made),
-        "seconds": float(soundfile.info(path).duration),
+        "seconds": len(made) / audio.SAMPLE_RATE,
     }
     return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}

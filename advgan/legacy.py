@@ -79,6 +79,8 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> GeneratorConfig:
     except (KeyError, ValueError):
         raise CheckpointError(f"{path}: holds no AGAIN-VC encoder.") from None
     blocks = len({name.split(".")[2] for name in state if name.startswith("encoder.blocks.")})
+    if not blocks:
+        raise CheckpointError(f"{path}: its encoder has no blocks, so it is not AGAIN-VC's.")
     return GeneratorConfig(bands=bands, width=width, content=content, blocks=blocks, legacy=True)
 
 

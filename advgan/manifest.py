@@ -16,8 +16,8 @@ from speakerguard.files import replace_file
 
 JOURNAL, TSV, JSON = "journal.jsonl", "manifest.tsv", "manifest.json"
 COLUMNS = (
-    "id", "source", "target", "output", "sha256", "before", "after", "accepted", "detector_llr",
-    "dnsmos", "word_error_rate", "seconds", "mode", "generator", "vocoder", "error",
+    "id", "source", "target", "enrol", "output", "sha256", "before", "after", "accepted",
+    "detector_llr", "dnsmos", "word_error_rate", "seconds", "mode", "generator", "vocoder", "error",
 )  # fmt: skip
 
 

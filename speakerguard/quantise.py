@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ from speakerguard.engines import ONNX_FILE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluate import Result, evaluate, score_trials
 from speakerguard.export import write_onnx
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, whole_file
 from speakerguard.speech import load_speech
-from speakerguard.trials import Trial
+from speakerguard.trials import Trial, check_files
 from speakerguard.verifier import Verifier
 
 KINDS = ("Conv", "Add", "Clip")
@@ -61,20 +62,25 @@ def quantise(
     Raises:
         CheckpointError: there is no such model.
         UsageError: the package onnx is missing, or there is no usable speech.
+        TrialError, AudioError: a recording of the trials is missing or unusable; then nothing is
+            written.
     """
+    check_files(trials, root)
     folder = checkpoint.resolve(model)
     encoder, fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
     clips = list(_clips(speech))
     if not clips:
         raise UsageError(f"{speech}: no speech found for the ranges. Name a folder of recordings.")
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "whole.onnx"
+        whole, made = Path(scratch) / "whole.onnx", Path(scratch) / "made"
         weights = folder / checkpoint.MODEL_FILE
         write_onnx(encoder, fingerprint, whole, weights, beside=False)
-        _quantise(whole, out / ONNX_FILE, clips, fingerprint)
-    quantised = Verifier(out, score_norm=False)  # a new model has no strangers to compare with
-    losses = _losses(Verifier(folder, score_norm=False), quantised, trials, root)
+        made.mkdir()
+        _quantise(whole, made / ONNX_FILE, clips, fingerprint)
+        quantised = Verifier(made, score_norm=False)  # a new model has no strangers yet
+        losses = _losses(Verifier(folder, score_norm=False), quantised, trials, root)
+        with whole_file(out / ONNX_FILE) as part:
+            shutil.copyfile(made / ONNX_FILE, part)
     rows = [loss.__dict__ for loss in losses]
     about = {"model": quantised.fingerprint, "of": fingerprint, "eer": rows}
     replace_file(out / LOSS_FILE, json.dumps(about, indent=2) + "\n")

@@ -31,11 +31,19 @@ def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) 
 def test_lists_of_pairs(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("a\tb\tc\n\nd\te\tf\n")
-    pairs = read_pairs(path)
+    for name in "abcde":
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"f: no such file; line 3 of .*pairs\.tsv names it"):
+        read_pairs(path, tmp_path)
+    (tmp_path / "f").touch()
+    pairs = read_pairs(path, tmp_path)
     assert [pair.enrol for pair in pairs] == ["c", "f"]
     assert spread(pairs * 5, 2) == [pairs[0], (pairs * 5)[5]]
     path.write_text("a\tb\n")
     with pytest.raises(UsageError, match=r"pairs.tsv, line 1: 2 columns"):
-        read_pairs(path)
+        read_pairs(path, tmp_path)
+    path.write_bytes(b"\xe9\tb\tc\n")
+    with pytest.raises(UsageError, match="Give a list in UTF-8"):
+        read_pairs(path, tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
-        read_pairs(tmp_path / "none.tsv")
+        read_pairs(tmp_path / "none.tsv", tmp_path)

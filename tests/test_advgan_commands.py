@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,6 +202,14 @@ def test_configurations_must_agree_with_the_weights(
     )
     dsp.write_text("feat: {mel: {n_mels: 80, hop_length: 200}}\n")
     infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
+    for wrong, message in (
+        ("modle: {width: 8}", "modle is no key of a generator"),
+        ("model: wide", "model: Input should be a valid dict"),
+        ("model: {blocks: 2}", "width is 256, the weights have 8"),
+    ):
+        ours.write_text(wrong)
+        with pytest.raises(ConfigError, match=message):
+            infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"b\.yaml: width is 256, the weights have 8"):
         infer.Session(infer.Settings(load=str(weights), config=theirs, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"c\.yaml: hop_length is 200, .* has 256"):
@@ -245,6 +254,13 @@ def test_pairs_are_drawn_by_seed_and_never_within_a_speaker(corpus: Path, tmp_pa
         assert pair.target != pair.enrol
     targets = [str(Path(pair.target).parent) for pair in pairs]
     assert {targets.count(name) for name in set(targets)} == {3}
+    count = sum(p.is_file() for p in corpus.rglob("*"))
+    most = count * (count - count // 4)  # of four speakers
+    every = generate.choose(corpus, most, seed=1)
+    assert every[:12] == pairs
+    assert len({(pair.source, pair.target) for pair in every}) == most
+    with pytest.raises(UsageError, match=f"only {most} pairs"):
+        generate.choose(corpus, most + 1, seed=1)
     (tmp_path / "only").mkdir()
     shutil.copy(next(p for p in corpus.rglob("*") if p.is_file()), tmp_path / "only")
     with pytest.raises(UsageError, match="recordings of 1 speaker"):
@@ -289,6 +305,16 @@ def test_a_killed_set_goes_on_and_lists_failures(
     assert manifest.read_manifest(out) == [out / "000000.wav", out / "000002.wav"]
     with pytest.raises(UsageError, match="other settings"):
         generate.run(generate.parse([*command, "--seglen", "64"]))
+    (out / "000000.wav").write_bytes(b"")  # as a power cut leaves it
+    generate.run(generate.parse([*command, "-n", "4"]))
+    found = json.loads((out / "manifest.json").read_text())["rows"]
+    assert found[:3] == summary["rows"]
+    for row in (found[0], found[3]):
+        assert sha256((out / row["output"]).read_bytes()).hexdigest() == row["sha256"]
+    listed = tmp_path / "pairs.tsv"
+    listed.write_text("\t".join(found[1][key] for key in ("source", "target", "enrol")) + "\n")
+    with pytest.raises(UsageError, match="other pairs"):
+        generate.run(generate.parse([*command, "--pairs", str(listed)]))
 
 
 def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Perturbations stay within their bound, raise the score, and pass straight through defences."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,20 @@ def test_a_universal_perturbation_hears_no_source(bench: Bench) -> None:
     np.testing.assert_array_equal(shift[:8_000], shift[8_000:])
     with pytest.raises(NotRunError, match="--train"):
         attack.run(source, target, make(crowd=None))
+
+
+def test_a_universal_perturbation_is_trained_through_the_defence_it_adapts_to(
+    bench: Bench,
+) -> None:
+    make, source, target = bench
+    attack = build("universal", {"epsilon": 0.004, "steps": 2, "seconds": 0.5})
+    memory: dict[object, Waveform] = {}
+    alone = attack.run(source, target, make(memory=memory))
+    through = make(defence=defence({"quantise": {"bits": 4}}))
+    expected = attack.run(source, target, through)
+    assert np.abs(expected - alone).max() > 0
+    after = attack.run(source, target, replace(through, memory=memory))
+    np.testing.assert_array_equal(after, expected)
 
 
 def test_expectation_over_transformations_is_deterministic(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from speakerguard import engines
 from speakerguard.engines import OnnxEmbedder
-from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.errors import CheckpointError, TrialError, UsageError
 from speakerguard.evaluate import score_trials
 from speakerguard.metrics import det_curve
 from speakerguard.quantise import LOSS_FILE, quantise
@@ -79,5 +79,8 @@ def test_what_cannot_be_made_8_bit(tiny_model: Path, root: Path, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no speech found"):
         quantise(tiny_model, tmp_path / "out", tmp_path / "empty", trials_of(root), root)
+    with pytest.raises(TrialError, match="no such file"):
+        quantise(tiny_model, tmp_path / "out", root, trials_of(root), tmp_path)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(CheckpointError, match="no model"):
         quantise(tmp_path / "empty", tmp_path / "out", root, trials_of(root), root)

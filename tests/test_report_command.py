@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from advgan.report.exports import asvspoof5_scores
 from advgan.report.leaderboard import table
 from advgan.report.page import page
 from advgan.report.pictures import draw_curves, draw_matrix
@@ -72,6 +73,29 @@ def test_guards_are_ranked_by_what_their_best_defence_lets_in() -> None:
     assert rows[0][-2] == "25 (opus, rejecting 20)"
     assert rows[1][-2] == "50 (none, rejecting 20)"
     assert "cannot be compared" not in text
+
+
+def test_a_report_that_judged_nothing_has_no_rank() -> None:
+    empty = made("silent", 0.5, 0.5)
+    for defence in empty.defences:
+        defence.run = False
+    with pytest.raises(UsageError, match="the report of silent judged nothing"):
+        table([made("a", 0.5, 0.5), empty])
+
+
+def test_the_asvspoof_scores_are_of_one_detector() -> None:
+    report = made("guard", 0.9, 0.1).model_dump()
+    report["defences"][1] |= {"title": "detector", "detects": True}
+    pair = {"source": "a", "target": "b", "enrol": [], "line": 0, "source_speaker": "a",
+            "target_speaker": "b", "voice": "low voice", "usable": True}  # fmt: skip
+    case = {"pair": 0, "attack": 0, "outcome": "judged", "accepted": True, "queries": 0, "crc": 0,
+            "scores": {"none": 0.5}, "quality": {}, "peers": {}}  # fmt: skip
+    cases = [
+        case | {"id": "0.0", "suspicion": {"another": 0.1, "detector": 0.7}},
+        case | {"id": "0.1", "suspicion": {"another": 0.2}},
+    ]
+    lines = asvspoof5_scores(Report.model_validate(report | {"pairs": [pair], "cases": cases}))
+    assert [line.split("\t")[2] for line in lines.splitlines()[1:]] == ["-0.7", "-"]
 
 
 def test_reports_on_other_data_are_not_compared() -> None:

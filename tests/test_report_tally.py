@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from advgan.report.analysis import defence_summaries
 from advgan.report.bench import Row
 from advgan.report.plan import Pair, Plan, Suite
 from advgan.report.policy import Policy, verdict
@@ -51,6 +52,16 @@ def test_a_limit_is_set_by_all_but_the_speaker_it_judges(plan: Plan) -> None:
     assert made.score(genuine[5]) == 0.9
     assert all(made.accepted(genuine[pair], DETECTOR) for pair in range(5))
     assert all(made.accepted(genuine[pair]) for pair in range(6))
+
+
+def test_a_detector_without_a_limit_was_not_run(plan: Plan) -> None:
+    made = tally(plan, [row(0, 0, 0.9), row(0, 0, 0.8)], [row(0, 2, 0.9)])  # all of one speaker
+    assert made.limits == {}
+    assert made.cell(2, DETECTOR) is None
+    assert made.cell(2, "none") is not None
+    alone, detecting = defence_summaries(made, [])
+    assert (alone.run, detecting.run) == (True, False)
+    assert "set by the genuine claims of others" in detecting.reason
 
 
 def test_a_refusal_is_a_rejection_and_no_score(plan: Plan) -> None:
@@ -126,7 +137,9 @@ def summary(value: float | None, reason: str = "") -> AttackSummary:
         ({"families": {"physical": 0.5}, "point": "eer"}, 0.4, False, "70.0 %"),
         ({"families": {"physical": 0.5}, "point": "fa-9%"}, 0.4, False, "No verdict"),
         ({"families": {"physical": 0.5}, "defence": "opus"}, 0.4, False, "No verdict"),
-        ({"families": {"physical": 0.5}}, None, True, "All 1"),
+        ({"families": {"physical": 0.5}}, None, True, "kept, 1 of them for want of a measurement"),
+        ({"attacks": {"pgd[steps=9]": 0.5}}, 0.4, True, "kept, 1 of them for want of a measure"),
+        ({"attacks": {"pgd": 0.5}, "not_run": "fail"}, 0.4, False, "worst: pgd, not measured"),
         ({"families": {"physical": 0.5}, "not_run": "fail"}, None, False, "not measured"),
         ({"genuine_rejected": 0.1}, 0.4, False, "genuine rejected, 20.0 %"),
         ({"unusable_pairs": 0.2}, 0.4, False, "pairs that cannot be used, 25.0 %"),

@@ -27,6 +27,7 @@ import torch
 
 from advgan import checkpoint
 from advgan.batches import Pair, read_pairs
+from advgan.command import ending
 from advgan.converter import (
     ADVERSARIAL,
     PERTURBER,
@@ -38,13 +39,14 @@ from advgan.converter import (
     hear,
     save_wav,
 )  # fmt: skip
+from advgan.infer import at_least
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
 from advgan.words import Transcript, compare, transcribe
-from speakerguard.audio import SAMPLE_RATE, printable, read
+from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
-from speakerguard.errors import AudioError, CheckpointError, SpeakerguardError, UsageError
+from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.files import replace_file, replace_section
 from speakerguard.trials import speaker_of, spread
 
@@ -112,7 +114,8 @@ def measure(
     """One record a pair: scores by every judge, quality, time; those already there are kept."""
     verifiers = [judge.verifier for judge in judges]
     prints = [row.weights, *(f"{v.fingerprint} in {v.scoring.unit}" for v in verifiers)]
-    asked = "+".join([*prints, *(["words"] if options.words else [])])
+    told = detector.fingerprint if detector else ""
+    asked = "+".join([*prints, told, str(options.root), *(["words"] if options.words else [])])
     folder = options.out / row.key
     folder.mkdir(parents=True, exist_ok=True)
     done = {i: r for i, r in read_journal(folder).items() if r["asked"] == asked}
@@ -259,14 +262,14 @@ def describe(lines: Sequence[Mapping[str, Any]], judges: Sequence[Judge]) -> str
 
 
 def main() -> None:
-    """Measure every row, then print."""
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--root", type=Path, default=Path("../shared/corpus/dev"))
     add("--pairs", type=Path, help="source, target, enrol; default: vc_pairs.tsv of the root")
-    add("--limit", type=int, help="so many pairs, evenly from the list; default: all")
+    add("--limit", type=at_least(1), help="so many pairs, evenly from the list; default: all")
     add("--judges", nargs="+", default=["guard", "campplus", "resemblyzer"])
     add("--point", default="fa-1%")
     add("--load", nargs="*", default=[], metavar="ROW=MODEL", help="such as again-vc=runs/x")
@@ -275,25 +278,32 @@ def main() -> None:
     add("--readme", action="store_true", help="put the table into README.md, too")
     add("--out", type=Path, default=Path("runs/attack-table"))
     options = parser.parse_args()
+    with ending("attack_table"):
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every row, then print.
+
+    Raises:
+        SpeakerguardError: of a kind that says what to do.
+    """
     torch.set_num_threads(1)
-    try:
-        pairs = read_pairs(options.pairs or options.root / "vc_pairs.tsv")
-        pairs = spread(pairs, options.limit) if options.limit else pairs
-        judges = []
-        for name in options.judges:
-            try:
-                judges.append(Judge(name, options.point))
-            except CheckpointError as error:
-                print(f"{name} cannot judge: {error}", file=sys.stderr)
-        if not judges:
-            raise UsageError("no judge is left.")
-        detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
-        lines = []
-        for row in rows(options):
-            records = measure(row, pairs, options, judges, detector)
-            lines.append(summarise(row, records, judges))
-    except SpeakerguardError as error:
-        sys.exit(f"attack_table: {printable(error)}")
+    pairs = read_pairs(options.pairs or options.root / "vc_pairs.tsv", options.root)
+    pairs = spread(pairs, options.limit) if options.limit else pairs
+    judges = []
+    for name in options.judges:
+        try:
+            judges.append(Judge(name, options.point))
+        except CheckpointError as error:
+            print(f"{name} cannot judge: {error}", file=sys.stderr)
+    if not judges:
+        raise UsageError("no judge is left.")
+    detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
+    lines = []
+    for row in rows(options):
+        records = measure(row, pairs, options, judges, detector)
+        lines.append(summarise(row, records, judges))
     table = describe(lines, judges)
     about = {judge.name: judge.verifier.fingerprint for judge in judges}
     replace_file(options.out / "table.json", json.dumps({**about, "rows": lines}, indent=2) + "\n")

@@ -179,7 +179,8 @@ class Universal(GradientAttack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        key = (self.title, guard.profile.tobytes())
+        through = guard.defence.title if guard.defence else ""
+        key = (self.title, through, guard.profile.tobytes())
         if key not in guard.memory:
             guard.memory[key] = self._trained(guard)
         clean = torch.from_numpy(source)[None]

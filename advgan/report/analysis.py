@@ -92,10 +92,10 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
         spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and is_attack(a)]
         worst = max(spoofs, key=lambda pair: pair[1].accepted.value or 0.0, default=None)
         genuine, strangers = (
-            [row for row in tally.of(places[name]) if title in row.scores or title == "none"]
+            [row for row in tally.of(places[name]) if tally.met(row, title) or title == "none"]
             for name in ("genuine", "zero-effort")
         )
-        run = any(title in row.scores for row in tally.rows)
+        run = any(title in row.scores and tally.met(row, title) for row in tally.rows)
         reason = "" if run or not defence else why_not(defence)
         limits = list(tally.limits.get(title, {}).values())
         made.append(
@@ -128,6 +128,8 @@ def why_not(defence: Defence) -> str:
         defence.views(np.zeros(SAMPLE_RATE, np.float32), np.random.default_rng(0))
     except NotRunError as error:
         return str(error)
+    if defence.detects:
+        return "it found no limit: each speaker's is set by the genuine claims of others"
     return "nothing was judged behind it"
 
 

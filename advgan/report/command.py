@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speakerguard.cli_options import DEFAULT_MODEL
-from speakerguard.errors import UsageError
+from speakerguard.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
     from advgan.report.plan import Plan
     from advgan.report.schema import Comparison, Report
+    from speakerguard.verifier import Verifier
 
 OUT = Path("out/report")
 REASONS = ("policy", "worse", "error", "never")
@@ -69,6 +70,7 @@ def report(
 
     from advgan.report import assemble, runner
     from advgan.report import compare as comparison
+    from advgan.report.bench import peer_present
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
@@ -79,10 +81,10 @@ def report(
     for asked in (point, limits.point):
         verifier.calibration.point(asked)  # or an error, before any work
     _require_defence(limits.defence, plan)
-    engine = type(verifier.embedder).__name__
-    decides = _sha256(verifier.scoring.calibration_path)  # threshold and strangers
+    peers = [name for name in plan.suite.peers if name != model and peer_present(name)]
+    judges = " ".join(_decides_by(v) for v in (verifier, *map(Verifier, peers)))
     code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
-    digest = plan.digest(f"{verifier.fingerprint} {engine} {decides}", code, weights)
+    digest = plan.digest(judges, code, weights)
     if fresh:
         runner.rows_file(out, digest).unlink(missing_ok=True)
     count = workers or os.cpu_count() or 1
@@ -173,13 +175,18 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     row = Row(pair, attack)
     clips = dict(zip(("source", "target"), bench.clips(pair), strict=True))
     clips["attack"] = bench.audio(pair, attack, row)
-    bench.judge(row, clips["attack"])
     folder = out / f"case-{case}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in clips.items():
         soundfile.write(folder / f"{name}.wav", to_pcm(clip), SAMPLE_RATE, subtype="PCM_16")
-    score = row.scores["none"]
     print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
+    print(f"  source.wav, target.wav and attack.wav are in {folder}")
+    try:
+        bench.judge(row, clips["attack"])
+    except AudioError as error:
+        print(f"  REFUSED, so not accepted: {error}")
+        return
+    score = row.scores["none"]
     said = "ACCEPT" if reaches(score, bench.threshold) else "REJECT"
     print(f"  {said}  score {score:+.6f}; threshold {bench.threshold:+.6f}; crc {row.crc}")
     print(f"  scores in {bench.verifier.scoring.unit}")
@@ -187,7 +194,6 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
         if title != "none":
             shown = "refused" if value is None else f"{value:+.6f}"
             print(f"  behind {title}: {shown}")
-    print(f"  source.wav, target.wav and attack.wav are in {folder}")
 
 
 def _command(
@@ -271,6 +277,16 @@ def _changes(comparison: Comparison) -> list[str]:
     within = len(comparison.changes) - len(clear)
     return [*(f"  {note}" for note in comparison.notes), *shown,
             f"  {len(clear)} rates changed clearly, {within} within chance"]  # fmt: skip
+
+
+def _decides_by(verifier: Verifier) -> str:
+    """Changes with a verifier's weights, engine, strangers and thresholds."""
+    from speakerguard.cohort import COHORT_FILE
+
+    scoring = verifier.scoring
+    files = (scoring.calibration_path, scoring.folder / COHORT_FILE)
+    hashes = [_sha256(path) for path in files if path.exists()]
+    return " ".join([verifier.fingerprint, type(verifier.embedder).__name__, *hashes])
 
 
 def _sha256(path: Path) -> str:

@@ -41,11 +41,12 @@ def sasv(report: Report) -> str:
 def asvspoof5_scores(report: Report) -> str:
     """``spk filename cm-score asv-score sasv-score``, "-" where there is no such score.
 
-    The countermeasure's score is minus the suspicion of the first detecting defence.
+    The countermeasure's score is minus the suspicion of the suite's first detecting defence.
     """
+    detector = next((defence.title for defence in report.defences if defence.detects), "")
     lines = ["spk\tfilename\tcm-score\tasv-score\tsasv-score"]
     for case in _scored(report):
-        doubt = next(iter(case.suspicion.values()), None)
+        doubt = case.suspicion.get(detector)
         cm = "-" if doubt is None else repr(-doubt)
         score = repr(case.scores["none"])
         lines.append(f"{_speaker(report, case)}\t{case.id}\t{cm}\t{score}\t{score}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speakerguard.errors import UsageError
+
 if TYPE_CHECKING:
     from advgan.report.schema import DefenceSummary, Rate, Report
 
@@ -57,7 +59,13 @@ def _family(report: Report, family: str) -> str:
 
 
 def _best(report: Report) -> DefenceSummary:
-    return min((defence for defence in report.defences if defence.run), key=_price)
+    run = [defence for defence in report.defences if defence.run]
+    if not run:
+        raise UsageError(
+            f"the report of {report.threat.model} judged nothing: {report.verdict.sentence} Leave "
+            "it out."
+        )
+    return min(run, key=_price)
 
 
 def _price(defence: DefenceSummary) -> float:

@@ -271,7 +271,7 @@ class Plan:
         """Changes with anything that could change a result of every attack: 16 hex digits.
 
         Args:
-            fingerprint: of the guard; code: of the programs.
+            fingerprint: of guard and peers, and what they decide by; code: of the programs.
             weights: of the networks in use, by name.
         """
         content = hashlib.sha256()

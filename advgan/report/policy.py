@@ -40,7 +40,8 @@ class Policy(BaseModel):
         families: limits for every attack of a kind.
         attacks: limits for single attacks by name or title; they replace their family's.
         unusable_pairs: largest share of the pairs with a recording that cannot be used.
-        not_run: whether a named or limited attack that was not run fails the policy.
+        not_run: whether a named or limited attack that was not run fails the policy; one that the
+            suite does not have is not run either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,11 +103,13 @@ def verdict(
     wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
     other = policy.point is not None and policy.point != point
 
-    def check(what: str, attack: int | None, limit: float | None, rate: Rate, note: str) -> None:
+    def check(
+        what: str, attack: int | None, limit: float | None, rate: Rate, note: str, must: bool
+    ) -> None:
         if limit is None:
             return
         value = rate.high if policy.judge == "upper" else rate.value
-        unmeasured = value is None and (policy.not_run == "fail" or attack is None)
+        unmeasured = value is None and must
         passed = not unmeasured and (value is None or value <= limit)
         checks.append(
             Check(what=what, attack=attack, limit=limit, value=value, passed=passed,
@@ -120,9 +123,10 @@ def verdict(
             rejected = _complement(at.get("genuine", Rate()))
             strangers = at.get("zero-effort", Rate())
         note = "not measured"
-        check("genuine rejected", None, policy.genuine_rejected, rejected, note)
-        check("strangers accepted", None, policy.strangers_accepted, strangers, note)
-        check("pairs that cannot be used", None, policy.unusable_pairs, unusable, note)
+        check("genuine rejected", None, policy.genuine_rejected, rejected, note, True)
+        check("strangers accepted", None, policy.strangers_accepted, strangers, note, True)
+        check("pairs that cannot be used", None, policy.unusable_pairs, unusable, note, True)
+    must = policy.not_run == "fail"
     for summary in attacks:
         if summary.family != "control" and summary.against in ("none", policy.defence):
             limit = policy.limit(summary.name, summary.title, summary.family)
@@ -130,7 +134,10 @@ def verdict(
             rate = cell.accepted
             if other:
                 rate = summary.points.get(policy.point or "", Rate())
-            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}")
+            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}", must)
+    had = {known for summary in attacks for known in (summary.name, summary.title)}
+    for title in sorted(policy.attacks.keys() - had):
+        check(title, None, policy.attacks[title], Rate(), "not run: the suite has none", must)
     if unusable.value == 1:
         wrong = f"none of the {unusable.cases} pairs has recordings that can be used"
     failed = [check for check in checks if not check.passed]
@@ -146,7 +153,9 @@ def verdict(
     if wrong:
         sentence = f"No verdict: {wrong}."
     elif passed:
-        sentence = f"All {len(checks)} limits are kept."
+        sentence = f"All {len(checks)} limits are kept"
+        unmeasured = sum(check.value is None for check in checks)
+        sentence += f", {unmeasured} of them for want of a measurement." if unmeasured else "."
     else:
         first = failed[0]
         sentence = (

@@ -81,7 +81,7 @@ class Tally:
             for attack, entry in enumerate(self.plan.suite.entries)
             if entry.built.label == label
             for row in self.of(attack)
-            if self._met(row, defence)
+            if self.met(row, defence)
         ]
 
     def rate(
@@ -104,7 +104,7 @@ class Tally:
 
     def cell(self, attack: int, defence: str) -> Cell | None:
         """Everything about one attack behind one defence; None where they never met."""
-        rows = [row for row in self.of(attack) if self._met(row, defence)]
+        rows = [row for row in self.of(attack) if self.met(row, defence)]
         if not rows:
             return None
         entry = self.plan.suite.entries[attack]
@@ -185,7 +185,10 @@ class Tally:
             found.setdefault(row.attack, []).append(row)
         return found
 
-    def _met(self, row: Row, defence: str) -> bool:
+    def met(self, row: Row, defence: str) -> bool:
+        """Whether a row was judged behind a defence, with a limit where that detects."""
+        if defence in row.suspicion and self.speakers(row)[0] not in self.limits.get(defence, {}):
+            return False
         return defence in row.scores or (defence == "none" and row.outcome == "refused")
 
     def _name(self, row: Row) -> str:
