@@ -83,16 +83,23 @@ class AdversarialTask(Task):
         return first.to(device()), second.to(device())
 
     def _mixed(self, rng: np.random.Generator, *waveforms: Tensor) -> list[Tensor]:
-        """Embeddings (B, D) of each of (B, n), some rows of all moved alike to the row before."""
-        share = rng.uniform(0.25, 0.75, self.config.batch)
-        share[rng.random(self.config.batch) >= self.config.target_mixing] = 1
-        own = torch.tensor(share, dtype=torch.float32, device=device())[:, None]
+        """Embeddings (B, D) of each of (B, n), all moved alike.
+
+        Some rows move towards the row before, and each by a random vector.
+        """
+        config, dimension = self.config, self.guard.encoder.config.dimension
+        share = rng.uniform(0.25, 0.75, config.batch)
+        share[rng.random(config.batch) >= config.target_mixing] = 1
+        noise = rng.standard_normal((config.batch, dimension)) * config.target_noise
+        own, moved = (
+            torch.tensor(values, dtype=torch.float32, device=device())
+            for values in (share[:, None], noise / dimension**0.5)
+        )
         mixed = []
         for one in waveforms:
             voices = self._embed(one, SAMPLE_RATE)
-            mixed.append(
-                nn.functional.normalize(own * voices + (1 - own) * voices.roll(1, dims=0), dim=1)
-            )
+            voices = own * voices + (1 - own) * voices.roll(1, dims=0)
+            mixed.append(nn.functional.normalize(voices + moved, dim=1))
         return mixed
 
     def _embed(self, waveform: Tensor, rate: int) -> Tensor:

@@ -137,6 +137,8 @@ class AdversarialConfig(AttackerRunConfig):
             guard was trained on.
         target_mixing: share of targets between two voices: what the generator is told and what
             it is judged against are mixed alike, for voices that nobody has.
+        target_noise: length of a random vector that is added to both alike, before they are made
+            unit vectors again: so many voices that none is learnt by heart.
         discriminator_rate: its learning rate.
     """
 
@@ -152,6 +154,7 @@ class AdversarialConfig(AttackerRunConfig):
     target_seconds: float = Field(default=4.0, ge=0)
     target_speeds: tuple[Speed, Speed] = (1.0, 1.0)
     target_mixing: float = Field(default=0.0, ge=0, le=1)
+    target_noise: float = Field(default=0.0, ge=0)
     loss: AdversarialWeights = AdversarialWeights()
 
     @model_validator(mode="after")
