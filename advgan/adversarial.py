@@ -87,20 +87,17 @@ class AdversarialTask(Task):
 
         Some rows move towards the row before, and each by a random vector.
         """
-        config, dimension = self.config, self.guard.encoder.config.dimension
+        config = self.config
+        heard = [self._embed(one, SAMPLE_RATE) for one in waveforms]
         share = rng.uniform(0.25, 0.75, config.batch)
         share[rng.random(config.batch) >= config.target_mixing] = 1
-        noise = rng.standard_normal((config.batch, dimension)) * config.target_noise
+        away = rng.standard_normal(heard[0].shape) * config.target_noise / heard[0].shape[1] ** 0.5
         own, moved = (
             torch.tensor(values, dtype=torch.float32, device=device())
-            for values in (share[:, None], noise / dimension**0.5)
+            for values in (share[:, None], away)
         )
-        mixed = []
-        for one in waveforms:
-            voices = self._embed(one, SAMPLE_RATE)
-            voices = own * voices + (1 - own) * voices.roll(1, dims=0)
-            mixed.append(nn.functional.normalize(voices + moved, dim=1))
-        return mixed
+        between = (own * voices + (1 - own) * voices.roll(1, dims=0) for voices in heard)
+        return [nn.functional.normalize(voices + moved, dim=1) for voices in between]
 
     def _embed(self, waveform: Tensor, rate: int) -> Tensor:
         """What the guard hears in waveforms (B, n): unit embeddings (B, D), with gradient."""

@@ -133,6 +133,10 @@ def test_mixed_targets_lie_between_two_voices(
         assert torch.equal(known, judged)  # both are mixed alike
         between = (known > 0.2).float().sum(dim=1)
         assert between.tolist() == [1 + share] * 4
+    task.config = config.model_copy(update={"target_noise": 0.75})
+    known, judged = task._mixed(np.random.default_rng(0), *[torch.eye(1_000)[:4]] * 2)
+    assert torch.equal(known, judged)
+    assert known[:, :4].norm(dim=1).tolist() == pytest.approx([0.7] * 4, abs=0.08)
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in Path("configs").glob("advgan-*.yaml")))
