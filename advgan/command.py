@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import signal
 import sys
@@ -51,6 +52,17 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     except Exception:  # nobody foresaw it
         traceback.print_exc()
         sys.exit(BUG)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An option's type: whole numbers from ``least`` on."""
+
+    def number(text: str) -> int:
+        if not least <= (value := int(text)) < 2**63:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and 2**63")
+        return value
+
+    return number
 
 
 def work(

@@ -10,7 +10,6 @@ goes on after a kill. ``manifest.tsv`` and ``manifest.json`` list everything, fa
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import time
 from collections import defaultdict
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from advgan.batches import Pair, read_pairs
-from advgan.command import ending, work
-from advgan.infer import Session, Settings, add_settings, at_least, load_session, settings_of
+from advgan.command import at_least, ending, work
+from advgan.infer import Session, Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances, require_speakers
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.files import replace_file
+from speakerguard.files import file_hash, replace_file
 from speakerguard.trials import speaker_of
 
 SETTINGS = "settings.txt"
@@ -179,7 +178,7 @@ def _whole(out: Path, row: dict[str, Any]) -> bool:
     if row.get("error"):
         return True
     path = out / str(row.get("output"))
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
+    return path.is_file() and file_hash(path) == row["sha256"]
 
 
 def _keep_settings(out: Path, session: Session, corpus: Path) -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
-from advgan.command import ending, work
+from advgan.command import at_least, ending, work
 from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav
 from advgan.described import check_config, check_dsp
 from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
@@ -35,7 +34,7 @@ from advgan.words import Words, compare, transcribe
 from speakerguard.audio import SAMPLE_RATE, printable, read
 from speakerguard.data import AUDIO_SUFFIXES
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.files import replace_file
+from speakerguard.files import file_hash, replace_file
 
 SEED = 961998  # the reference's
 OUT = Path("out/attack")
@@ -93,10 +92,14 @@ class Session:
         self.detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
 
     @property
+    def vocoder(self) -> str | None:
+        """Name of the vocoder in use; None for a mode without."""
+        return getattr(getattr(self.converter, "vocoder", None), "name", None)
+
+    @property
     def weights(self) -> str:
-        """Fingerprints of all networks in use."""
-        vocoder = getattr(getattr(self.converter, "vocoder", None), "name", "")
-        networks = (self.converter.fingerprint, vocoder, self.judge.verifier.fingerprint)
+        """Fingerprints of what converts and of the guard that judges."""
+        networks = (self.converter.fingerprint, self.vocoder or "", self.judge.verifier.fingerprint)
         return " ".join(map(str, networks))
 
     def attack(
@@ -127,11 +130,11 @@ class Session:
             "target": str(target),
             "enrol": str(enrol or target),
             "output": str(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": file_hash(path),
             "mode": self.settings.mode,
             "generator": self.converter.name,
             "fingerprint": self.converter.fingerprint,
-            "vocoder": getattr(getattr(self.converter, "vocoder", None), "name", None),
+            "vocoder": self.vocoder,
             "eps": getattr(self.converter, "epsilon", None),
             "seed": self.settings.seed,
             "before": dataclasses.asdict(before),
@@ -292,17 +295,6 @@ def settings_of(options: argparse.Namespace) -> Settings:
                 f"--mode {' or '.join(modes)}."
             )
     return settings
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """An option's type: whole numbers from ``least`` on."""
-
-    def number(text: str) -> int:
-        if not least <= (value := int(text)) < 2**63:
-            raise argparse.ArgumentTypeError(f"{value} is not between {least} and 2**63")
-        return value
-
-    return number
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

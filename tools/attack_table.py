@@ -27,7 +27,7 @@ import torch
 
 from advgan import checkpoint
 from advgan.batches import Pair, read_pairs
-from advgan.command import ending
+from advgan.command import at_least, ending
 from advgan.converter import (
     ADVERSARIAL,
     PERTURBER,
@@ -39,7 +39,6 @@ from advgan.converter import (
     hear,
     save_wav,
 )  # fmt: skip
-from advgan.infer import at_least
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
 from advgan.words import Transcript, compare, transcribe

@@ -39,6 +39,7 @@ from advgan.report.tally import Tally
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.data import find_utterances
 from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.files import file_hash
 from speakerguard.trials import read_trials, speaker_of
 from speakerguard.verifier import Verifier
 
@@ -186,8 +187,7 @@ def attacker_weights(plan: Plan) -> dict[str, str]:
     found = {}
     for name in sorted(names):
         with contextlib.suppress(CheckpointError):
-            content = checkpoint.resolve("generator", name).read_bytes()
-            found[name] = hashlib.sha256(content).hexdigest()[:16]
+            found[name] = file_hash(checkpoint.resolve("generator", name))[:16]
     return found
 
 

@@ -90,8 +90,7 @@ class Bench:
     @cached_property
     def peers(self) -> dict[str, Model]:
         """Models that judge without being attacked."""
-        names = [name for name in self.plan.suite.peers if name != self.plan.model]
-        return {name: Model(Verifier(name)) for name in names if peer_present(name)}
+        return {name: Model(Verifier(name)) for name in judging_peers(self.plan)}
 
     def check(self, pair: int) -> Row:
         """Whether a pair's recordings can be used, and what is known of its voices."""
@@ -222,6 +221,11 @@ class Bench:
             except AudioError:
                 continue
         return found
+
+
+def judging_peers(plan: Plan) -> list[str]:
+    """Models that judge a plan's attacks without being their aim, where their weights are here."""
+    return [name for name in plan.suite.peers if name != plan.model and peer_present(name)]
 
 
 def peer_present(name: str) -> bool:

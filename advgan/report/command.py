@@ -70,19 +70,18 @@ def report(
 
     from advgan.report import assemble, runner
     from advgan.report import compare as comparison
-    from advgan.report.bench import peer_present
+    from advgan.report.bench import judging_peers
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
-    from speakerguard.files import replace_file
+    from speakerguard.files import file_hash, replace_file
     from speakerguard.verifier import Verifier
 
     verifier = Verifier(model)
     for asked in (point, limits.point):
         verifier.calibration.point(asked)  # or an error, before any work
     _require_defence(limits.defence, plan)
-    peers = [name for name in plan.suite.peers if name != model and peer_present(name)]
-    judges = " ".join(_decides_by(v) for v in (verifier, *map(Verifier, peers)))
+    judges = " ".join(_decides_by(v) for v in (verifier, *map(Verifier, judging_peers(plan))))
     code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
     digest = plan.digest(judges, code, weights)
     if fresh:
@@ -95,7 +94,7 @@ def report(
         assemble.Run(
             plan=plan, rows=rows, policy=limits,
             policy_name=policy.name if policy else "the project's own",
-            policy_sha256=_sha256(policy or Path(__file__).with_name("policy.yaml")),
+            policy_sha256=file_hash(policy or Path(__file__).with_name("policy.yaml")),
             code=code, weights=weights, command=command, started=begun,
             workers=count, media=media, **about,
         )
@@ -282,17 +281,12 @@ def _changes(comparison: Comparison) -> list[str]:
 def _decides_by(verifier: Verifier) -> str:
     """Changes with a verifier's weights, engine, strangers and thresholds."""
     from speakerguard.cohort import COHORT_FILE
+    from speakerguard.files import file_hash
 
     scoring = verifier.scoring
     files = (scoring.calibration_path, scoring.folder / COHORT_FILE)
-    hashes = [_sha256(path) for path in files if path.exists()]
+    hashes = [file_hash(path) for path in files if path.exists()]
     return " ".join([verifier.fingerprint, type(verifier.embedder).__name__, *hashes])
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Bar:

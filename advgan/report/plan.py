@@ -18,6 +18,7 @@ from advgan.report.defences import Defence, defence
 from speakerguard.config import load_as
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError, UsageError
+from speakerguard.files import file_hash
 from speakerguard.trials import read_trials, speaker_of
 
 Named = str | dict[str, dict[str, Any]]
@@ -149,7 +150,7 @@ def load_suite(name: str) -> tuple[Suite, str]:
             raise UsageError(f"no suite {name!r}; there are {known}, or give a YAML file.")
     suite = load_as(path, Suite)
     _ = suite.entries
-    return suite, hashlib.sha256(path.read_bytes()).hexdigest()
+    return suite, file_hash(path)
 
 
 @dataclass(frozen=True)
