@@ -157,8 +157,30 @@ class RunConfig(Strict):
     evaluate_every: int = Field(default=500, ge=1)
 
 
-class TrainConfig(RunConfig):
-    """A training run of the guard.
+class GuardRunConfig(RunConfig):
+    """What every training run of a guard has.
+
+    Attributes:
+        model: the network.
+        data: what it hears.
+        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
+        workers: processes that make batches; 0 makes them in the training process.
+        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
+            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s;
+            ``last`` keeps the last, as where robustness is bought with error rates.
+    """
+
+    of_the_machine: ClassVar[tuple[str, ...]] = ("threads", "workers")
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    workers: int = Field(default=1, ge=0)
+    choose_by: Literal["pooled", "mean", "last"] = "pooled"
+
+
+class TrainConfig(GuardRunConfig):
+    """A training run on voices: their labels, and what a teacher hears in each.
 
     If only the head of ``init`` differs from ``model``, it gives its trunk and the head starts
     anew.
@@ -169,35 +191,23 @@ class TrainConfig(RunConfig):
         voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
         unlabelled_share: part of the batch drawn from unlabelled speech.
         crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
-        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
         ramp: part of the run over which augmentation, margin and epsilon grow to what is asked for.
         augmentation: how often distortions happen after the ramp, in [0, 1].
         bands_masked, frames_masked: most that SpecAugment hides.
-        workers: processes that make batches; 0 makes them in the training process.
-        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
-            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s;
-            ``last`` keeps the last, as where robustness is bought with error rates.
     """
-
-    of_the_machine: ClassVar[tuple[str, ...]] = ("threads", "workers")
 
     new_head: bool = False
     frozen: int = Field(default=0, ge=0)
-    model: ModelConfig = ModelConfig()
-    data: DataConfig
     loss: LossConfig
     attacks: AttackConfig | None = None
     voices: int = Field(default=32, ge=2)
     clips: int = Field(default=2, ge=1)
     unlabelled_share: float = Field(default=0.0, ge=0, lt=1)
     crop_seconds: tuple[float, float] = (1.6, 3.0)
-    optimiser: Literal["adamw", "muon"] = "adamw"
     ramp: float = Field(default=0.5, gt=0, le=1)
     augmentation: float = Field(default=1.0, ge=0, le=1)
     bands_masked: int = Field(default=8, ge=0, lt=BANDS)
     frames_masked: int = Field(default=20, ge=0)
-    workers: int = Field(default=1, ge=0)
-    choose_by: Literal["pooled", "mean", "last"] = "pooled"
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -220,9 +230,62 @@ class TrainConfig(RunConfig):
         return self
 
 
-def load(path: Path) -> TrainConfig:
-    """Read the training configuration of a guard. Raises what :func:`load_as` does."""
-    return load_as(path, TrainConfig)
+class LessonWeights(Strict):
+    """Weights of what a student must say as its teacher does; 0 leaves one out.
+
+    Attributes:
+        frames: the teacher's frames, by mean squared error.
+        cosine: its embedding, by one minus the cosine.
+        similarity: the cosines between the embeddings of a batch.
+    """
+
+    frames: float = Field(default=10.0, ge=0)
+    cosine: float = Field(default=5.0, ge=0)
+    similarity: float = Field(default=10.0, ge=0)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.frames or self.cosine or self.similarity):
+            raise ValueError("every loss has weight 0; give one a weight, such as frames: 10")
+        return self
+
+
+class LessonConfig(GuardRunConfig):
+    """A training run on a teacher alone, crop by crop and frame by frame; no labels are used.
+
+    Attributes:
+        lessons: weights of the losses; a file with this section is of this kind.
+        batch: crops a step and process, of 2.08 s.
+        changed: crops to change and ask the teacher about once, before training; half of each
+            batch. 0 leaves them out. Each takes 80 kB in the cache.
+        mixed: whether every segment is also heard with a part of a second speaker's spectra.
+    """
+
+    lessons: LessonWeights
+    batch: int = Field(default=64, ge=2)
+    changed: int = Field(default=40_000, ge=0)
+    mixed: bool = True
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.model.head != "tdnn":
+            raise ValueError(f"lessons are about the frames of head tdnn, not {self.model.head}")
+        if self.model.embedding != CamPlusPlus.dimension:
+            raise ValueError(
+                f"lessons need embeddings of the teacher's {CamPlusPlus.dimension} values, the "
+                f"model's have {self.model.embedding}"
+            )
+        if self.data.speeds != (1.0,):
+            raise ValueError("lessons choose the pace of each crop; leave data.speeds out")
+        return self
+
+
+def load(path: Path) -> TrainConfig | LessonConfig:
+    """Read the training configuration of a guard, of either kind. Raises what `load_as` does."""
+    content = _read(path)
+    if "lessons" in content:
+        return _checked(path, content, LessonConfig)
+    return _checked(path, content, TrainConfig)
 
 
 def load_as(path: Path, schema: type[Schema]) -> Schema:
@@ -231,6 +294,10 @@ def load_as(path: Path, schema: type[Schema]) -> Schema:
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
     """
+    return _checked(path, _read(path), schema)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -241,6 +308,10 @@ def load_as(path: Path, schema: type[Schema]) -> Schema:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
+    return content
+
+
+def _checked(path: Path, content: dict[str, Any], schema: type[Schema]) -> Schema:
     try:
         return schema.model_validate(content)
     except ValidationError as error:

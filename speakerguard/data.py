@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from speakerguard.trials import speaker_of
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 SEGMENT_SECONDS = 6.0
 MIN_SEGMENT_SECONDS = 0.8
+Piece = tuple[npt.NDArray[np.int16], str | None, str]  # with its speaker and utterance
 _VERSION = 1  # of the cache; raise it when the speech that is kept changes
 
 
@@ -128,7 +129,7 @@ def prepare(
     folder = cache / f"speech-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not (folder / "index.json").exists():
         _build(root, utterances, folder, labelled, workers, progress)
-    return _load(folder)
+    return load_prepared(folder)
 
 
 def _look(path: Path) -> tuple[int, int]:
@@ -147,34 +148,53 @@ def _build(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[int, int, str | None, str]] = []
     skipped: list[tuple[str, str]] = []
-    position = 0
-    part = folder / f"{os.getpid()}.part"  # two runs may prepare the same speech at once
-    with part.open("wb") as out:
+
+    def pieces() -> Iterator[Piece]:
         for done, (path, result) in enumerate(_cut_all(root, utterances, workers), start=1):
             name = path.as_posix()
             if isinstance(result, str):
                 skipped.append((name, result))
-            elif not (pieces := _segments(result)):
+            elif not (found := _segments(result)):
                 seconds = len(result) / SAMPLE_RATE
                 skipped.append((name, f"{path.name}: only {seconds:.2f} s are left of it."))
             else:
                 speaker = speaker_of(name) if labelled else None
-                for piece in pieces:
-                    out.write(piece.tobytes())
-                    rows.append((position, len(piece), speaker, name))
-                    position += len(piece)
+                yield from ((piece, speaker, name) for piece in found)
             if progress:
                 progress(done, len(utterances))
+
+    if not write_prepared(folder, root.name, pieces(), skipped):
+        raise UsageError(f"{root}: no recording holds usable speech; the first: {skipped[0][1]}")
+
+
+def write_prepared(
+    folder: Path, name: str, pieces: Iterable[Piece], skipped: list[tuple[str, str]]
+) -> int:
+    """Write segments as :func:`load_prepared` reads them; returns how many; no empty set.
+
+    Args:
+        name: what to call the set.
+        pieces: int16 (n,) at 16 kHz, each with its speaker, or None, and its utterance.
+        skipped: what is left out, with the reason; read when all pieces are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[int, int, str | None, str]] = []
+    position = 0
+    part = folder / f"{os.getpid()}.part"  # two runs may prepare the same speech at once
+    with part.open("wb") as out:
+        for piece, speaker, utterance in pieces:
+            out.write(piece.tobytes())
+            rows.append((position, len(piece), speaker, utterance))
+            position += len(piece)
     if not rows:
         part.unlink()
-        raise UsageError(f"{root}: no recording holds usable speech; the first: {skipped[0][1]}")
+        return 0
     part.replace(folder / "speech.i16")
-    index = {"root": root.name, "segments": rows, "skipped": skipped}
+    index = {"root": name, "segments": rows, "skipped": skipped}
     part.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     part.replace(folder / "index.json")
+    return len(rows)
 
 
 def _cut_all(
@@ -204,7 +224,8 @@ def _segments(samples: npt.NDArray[np.int16]) -> list[npt.NDArray[np.int16]]:
     return np.array_split(samples, count)
 
 
-def _load(folder: Path) -> SpeechSet:
+def load_prepared(folder: Path) -> SpeechSet:
+    """The speech that was prepared in ``folder``."""
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     starts, lengths, speakers, utterances = zip(*index["segments"], strict=True)
     return SpeechSet(

@@ -209,8 +209,16 @@ class TdnnHead(nn.Module):
 
     def forward(self, x: Tensor, count: Tensor | None = None) -> Tensor:
         mask = _mask(count, x.shape[2], x)
+        return self.pool(self.hear(x, mask), mask)
+
+    def hear(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Frames as they are pooled: (B, channels, T) to (B, 2 * ``tdnn_channels``, T)."""
         for layer in self.layers:
             x = _masked(layer(x), mask)
+        return x
+
+    def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Frames of a clip to its embedding: (B, embedding)."""
         weight = self.attention(x).float()
         if mask is not None:
             weight = weight.masked_fill(~mask, -torch.inf)

@@ -1,5 +1,7 @@
 """Train the guard: balanced batches, simulated channels, a teacher.
 
+A configuration with a section ``lessons`` follows the teacher alone, frame by frame: that kind of
+run is :mod:`speakerguard.student`'s.
 What a run leaves and how it goes on is :mod:`speakerguard.loop`'s. Several GPUs:
 ``torchrun --nproc-per-node 2 -m speakerguard.train CONFIG``.
 """
@@ -9,56 +11,34 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from speakerguard import checkpoint, losses
 from speakerguard.batches import Batch, BatchSampler
-from speakerguard.config import TrainConfig, load
-from speakerguard.devset import DevSet, chosen
+from speakerguard.config import LessonConfig, TrainConfig, load
+from speakerguard.encoder_task import EncoderTask
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
 from speakerguard.hardening import draw_victims, perturb
-from speakerguard.loop import STATE_FILE, Loop, Report, Task, descend
+from speakerguard.loop import STATE_FILE, Loop, Report, descend
 from speakerguard.model import SpeakerEncoder
 from speakerguard.optimisers import optimisers
+from speakerguard.student import StudentTask
 
 TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depend on
 
 
-class GuardTask(Task):
+class GuardTask(EncoderTask):
     """The guard, from a teacher and from labels."""
 
     def __init__(self, config: TrainConfig, report: Report = print) -> None:
-        self.rank = int(os.environ.get("RANK", 0))
-        self.world = int(os.environ.get("WORLD_SIZE", 1))
-        self.leads = self.rank == 0
-        self.keeps_last = config.choose_by == "last"
-        cuda = torch.cuda.is_available()
-        self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
-        if cuda:
-            torch.cuda.set_device(self.device)
-        if self.world > 1:
-            # the others wait while the first prepares speech and asks the teacher
-            patience = timedelta(days=1)
-            torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=patience)
-        torch.set_num_threads(config.threads)
         self.config = config
-        self.dev = DevSet(config.data.dev, config.data.dev_trials) if self.leads else None
-        if not self.leads:
-            torch.distributed.barrier()
-        self.batches = BatchSampler(config, self.rank, report)
-        if self.leads and self.world > 1:
-            torch.distributed.barrier()
-        torch.manual_seed(config.seed)  # after the teacher, which would draw from it
-        self.encoder = self._encoder(report).to(self.device)
-        self.encoder = self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = SpeakerEncoder(config.model).to(self.device).eval()
-        self.average.load_state_dict(self.encoder.state_dict())
+        super().__init__(config, lambda rank: BatchSampler(config, rank, report))
+        assert isinstance(self.heard, BatchSampler)
+        self.batches = self.heard
+        self.start_from(self._encoder(report))
         dimension, scale = config.model.dimension, config.loss.scale
         # With a teacher to follow, the classes are known from the start; a model that was
         # trained before would unlearn much while random ones found their places.
@@ -66,7 +46,6 @@ class GuardTask(Task):
         self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, scale, prototypes)
         self.softmax.to(self.device)
         self.modules = {"encoder": self.encoder, "average": self.average, "softmax": self.softmax}
-        self.averages = {"average": "encoder"}
         self.parameters = [*self.encoder.parameters(), *self.softmax.parameters()]
         self.optimisers = optimisers(self.encoder, config, more=self.softmax.parameters())
         self.parallel: nn.Module = self.encoder
@@ -94,18 +73,6 @@ class GuardTask(Task):
         encoder.trunk.load_state_dict(start.trunk.state_dict())
         report(f"{self.config.init} gives its trunk; the head starts anew")
         return encoder
-
-    def begin(self, step: int) -> None:
-        """See :meth:`Task.begin`."""
-        workers = self.config.workers
-        loader = DataLoader(
-            self.batches,
-            batch_size=None,
-            sampler=range(step, self.config.steps),
-            num_workers=workers,
-            prefetch_factor=8 if workers else None,
-        )
-        self.stream = iter(loader)
 
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""
@@ -164,24 +131,6 @@ class GuardTask(Task):
             embeddings: Tensor = self.encoder(features, features=True)
         return embeddings
 
-    def evaluate(self) -> dict[str, float]:
-        """See :meth:`Task.evaluate`; equal error rates in [0, 1]."""
-        assert self.dev is not None
-        return self.dev.figures(self.average)
-
-    def decisive(self, measures: Mapping[str, float]) -> float:
-        """See :meth:`Task.decisive`."""
-        return chosen(measures, self.config.choose_by)
-
-    def shown(self, measures: Mapping[str, float], best: float) -> str:
-        """See :meth:`Task.shown`."""
-        rate = 100 * self.decisive(measures)
-        return f"EER on dev {rate:.2f} % (best {100 * best:.2f} %), weights"
-
-    def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
-        checkpoint.save(self.average, self.config.out / checkpoint.MODEL_FILE, half=True)
-
     def check(self, tensors: Mapping[str, Tensor]) -> None:
         """See :meth:`Task.check`."""
         voices = len(tensors["softmax/weight"])
@@ -192,15 +141,12 @@ class GuardTask(Task):
                 f"{self.batches.voices}. Choose another `out`, or remove that folder to start over."
             )
 
-    def end(self) -> None:
-        """See :meth:`Task.end`."""
-        if self.world > 1:
-            torch.distributed.destroy_process_group()
 
-
-def loop(config: TrainConfig, report: Report = print) -> Loop:
+def loop(config: TrainConfig | LessonConfig, report: Report = print) -> Loop:
     """A run, ready to begin or to go on; of several processes only the first reports."""
     told: Report = report if int(os.environ.get("RANK", 0)) == 0 else lambda _: None
+    if isinstance(config, LessonConfig):
+        return Loop(config, StudentTask(config, told), told)
     return Loop(config, GuardTask(config, told), told)
 
 

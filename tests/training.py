@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from speakerguard import batches, data, devset
+from speakerguard import batches, data, devset, lessons
 from speakerguard.audio import SAMPLE_RATE, AudioSource, read
 from speakerguard.config import TrainConfig
 from speakerguard.speech import Speech
@@ -55,6 +55,7 @@ def take_buzzes_for_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "load_speech", whole)
     monkeypatch.setattr(devset, "load_speech", whole)
     monkeypatch.setattr(batches, "default_workers", lambda: 1)
+    monkeypatch.setattr(lessons, "default_workers", lambda: 1)
 
 
 def config(corpus: Path, out: Path, **more: Any) -> TrainConfig:

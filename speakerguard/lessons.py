@@ -1,0 +1,241 @@
+"""What a student hears of its teacher, crop by crop and frame by frame.
+
+A teacher is a function, and the student learns it as one: both hear the same crop, however it was
+changed, and the student must say what the teacher says of *that* crop (Beyer et al. 2022, "a good
+teacher is patient and consistent", arXiv 2106.05237), in every frame and as an embedding. Frames
+hold words as well as voices, of which a corpus has many more than speakers; so they teach what
+carries over to voices that nobody has heard.
+
+Half of the crops are stretches of recordings as they are. The other half were changed once, by
+pace, a second voice, a microphone's response, rooms and noise, and lie in a file with the
+teacher's answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.augment import Augmenter, NoiseBank, equalise, rms
+from speakerguard.batches import each_tenth, stretch
+from speakerguard.config import LessonConfig
+from speakerguard.data import (
+    Piece,
+    SpeechSet,
+    default_workers,
+    load_prepared,
+    prepare,
+    write_prepared,
+)
+from speakerguard.errors import UsageError
+from speakerguard.loop import Report
+from speakerguard.morph import mix_voices
+from speakerguard.teacher import FRAME, VALUES, Listener, Progress, at_speed, teach_frames
+
+FRAMES = 13  # of a crop: 2.08 s
+CROP = FRAMES * FRAME
+PEAK = 0.7
+LEAST_LENT = 1.5  # seconds of the second voice, to take spectra from
+SHARES = (0.3, 0.75)  # of the second voice, at least and at most
+LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
+_TOGETHER = 32  # crops that the teacher hears at once
+
+Place = tuple[int, int]  # a set of speech, a segment in it
+
+
+class Lesson(NamedTuple):
+    """A batch: crops (B, :data:`CROP`), embeddings (B, 192), frames (B, :data:`FRAMES`, 512).
+
+    Embeddings are unit vectors once freed of the teacher's mean; frames have mean 0 and deviation
+    1 over the corpus.
+    """
+
+    waveforms: Tensor
+    embeddings: Tensor
+    frames: Tensor
+
+
+class Lessons(Dataset[Lesson]):
+    """Lesson number ``step`` of a run, made on demand from what is prepared once."""
+
+    def __init__(self, config: LessonConfig, rank: int = 0, report: Report = print) -> None:
+        self.config, self.rank = config, rank
+        data = config.data
+        self.sets = [_prepare(folder, data.cache, True, report) for folder in data.folders]
+        if data.unlabelled:
+            self.sets.append(_prepare(data.unlabelled, data.cache, False, report))
+        if config.mixed:
+            self.sets.append(mixed_speech(self.sets, data.cache, config.seed, report))
+        self.frames = [teach_frames(s, each_tenth(report, "teacher")) for s in self.sets]
+        self.embeddings = [np.load(s.folder / "campplus-1.npy") for s in self.sets]
+        self.mean = self.embeddings[0].astype(np.float32).mean(axis=0)
+        some = self.frames[0][0][:: max(1, len(self.frames[0][0]) // 20_000)].astype(np.float32)
+        self.middle, self.spread = some.mean(axis=0), some.std(axis=0) + LEAST_SPREAD
+        self.places = [
+            (number, index)
+            for number, speech in enumerate(self.sets)
+            for index in np.flatnonzero(speech.lengths >= CROP).tolist()
+        ]
+        if not self.places:
+            seconds = CROP / SAMPLE_RATE
+            raise UsageError(f"{data.folders[0]}: no stretch of speech lasts {seconds:.2f} s.")
+        self.changed = Changed.prepare(self, report) if config.changed else None
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Lesson:
+        rng = np.random.default_rng([self.config.seed, self.rank, step])
+        half = self.config.batch // 2 if self.changed else 0
+        rows = [self._plain(rng) for _ in range(self.config.batch - half)]
+        if self.changed:
+            rows += [self.changed.row(int(i)) for i in rng.integers(len(self.changed), size=half)]
+        waveforms, embeddings, frames = (np.stack(part) for part in zip(*rows, strict=True))
+        waveforms = waveforms * 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1)).astype(np.float32)
+        return Lesson(
+            torch.from_numpy(waveforms),
+            nn.functional.normalize(torch.from_numpy(embeddings - self.mean), dim=1),
+            torch.from_numpy((frames - self.middle) / self.spread),
+        )
+
+    def _plain(self, rng: np.random.Generator) -> tuple[Waveform, Waveform, Waveform]:
+        """A stretch of a recording: the crop, the whole segment's embedding, the crop's frames."""
+        number, index = self.draw(rng)
+        speech, (frames, begin) = self.sets[number], self.frames[number]
+        there = begin[index + 1] - begin[index]
+        most = min(int(speech.lengths[index] - CROP) // FRAME, int(there) - FRAMES)
+        first = int(rng.integers(max(0, most) + 1))
+        crop = speech.segment(index)[first * FRAME : first * FRAME + CROP]
+        at = begin[index] + first
+        heard = frames[at : min(at + FRAMES, begin[index + 1])].astype(np.float32)
+        heard = np.concatenate([heard, *[heard[-1:]] * (FRAMES - len(heard))])
+        return crop, self.embeddings[number][index].astype(np.float32), heard
+
+    def draw(self, rng: np.random.Generator) -> Place:
+        """A random segment that holds a whole crop."""
+        return self.places[int(rng.integers(len(self.places)))]
+
+    def voice(self, rng: np.random.Generator) -> Waveform:
+        """A random crop of a random segment, mostly at another pace: float32 (:data:`CROP`,)."""
+        speed = float(rng.uniform(0.75, 1.33)) if rng.random() < 0.8 else 1.0
+        number, index = self.draw(rng)
+        clip = stretch(self.sets[number].segment(index), int(CROP * speed) + 16, rng)
+        return np.resize(at_speed(clip, speed), CROP)
+
+
+class Changed:
+    """Crops that were changed, with what the teacher heard in each as it was.
+
+    Args:
+        folder: holds ``crops.npy``, ``embeddings.npy`` and ``frames.npy``, row by row.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.parts = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in _PARTS]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def row(self, index: int) -> tuple[Waveform, Waveform, Waveform]:
+        """Crop, embedding and frames number ``index``, float32."""
+        crop, embedding, frames = (part[index].astype(np.float32) for part in self.parts)
+        return crop / np.float32(32_768), embedding, frames
+
+    @classmethod
+    def prepare(cls, lessons: Lessons, report: Report) -> Changed:
+        """Make and keep them; an interrupted run goes on."""
+        config = lessons.config
+        recipe = [config.seed, config.changed, str(config.data.augment), CROP]
+        recipe += [speech.folder.name for speech in lessons.sets]
+        digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+        folder = config.data.cache / f"lessons-{digest}"
+        progress_file = folder / "done"
+        folder.mkdir(parents=True, exist_ok=True)
+        done = int(progress_file.read_text()) if progress_file.exists() else 0
+        if done < config.changed:
+            shapes = {"crops": (CROP,), "embeddings": (192,), "frames": (FRAMES, VALUES)}
+            mode = "r+" if done else "w+"
+            crops, embeddings, frames = (
+                np.lib.format.open_memmap(
+                    folder / f"{name}.npy",
+                    mode,
+                    np.int16 if name == "crops" else np.float16,
+                    (config.changed, *shapes[name]),
+                )
+                for name in _PARTS
+            )
+            data = config.data
+            bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
+            listener, progress = Listener(), each_tenth(report, "changed crops")
+            augmenter = Augmenter(bank, lambda n, rng: np.resize(lessons.voice(rng), n))
+            while done < config.changed:
+                count = min(_TOGETHER, config.changed - done)
+                made = [_change(lessons, augmenter, done + i) for i in range(count)]
+                waveforms = np.stack(made)
+                rows = slice(done, done + count)
+                crops[rows] = np.round(waveforms * 32_767)
+                heard, seen = listener(torch.from_numpy(waveforms))
+                embeddings[rows], frames[rows] = heard.numpy(), seen.numpy()
+                done += count
+                progress_file.write_text(str(done))
+                progress(done, config.changed)
+        return cls(folder)
+
+
+_PARTS = ("crops", "embeddings", "frames")
+
+
+def _change(lessons: Lessons, augmenter: Augmenter, number: int) -> Waveform:
+    """Changed crop ``number``: float32 (:data:`CROP`,)."""
+    rng = np.random.default_rng([lessons.config.seed, 1, number])
+    crop = lessons.voice(rng)
+    if rng.random() < 0.15:
+        other = lessons.voice(rng)
+        crop = crop + other * (rms(crop) / rms(other) * 10 ** (-rng.uniform(0, 10) / 20))
+    if rng.random() < 0.5:
+        crop = equalise(crop, rng)
+    if rng.random() < 0.6:
+        crop = augmenter(crop, float(rng.uniform(0.2, 1)), rng)
+    return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
+
+
+def mixed_speech(sets: list[SpeechSet], cache: Path, seed: int, report: Report) -> SpeechSet:
+    """Every segment once more, with a part of the spectra and pitch of a second speaker.
+
+    It is kept as prepared speech is, below ``cache``.
+    """
+    recipe = json.dumps([seed, [speech.folder.name for speech in sets]])
+    folder = cache / f"mixed-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if not (folder / "index.json").exists():
+        write_prepared(folder, "mixed", _mixed(sets, seed, each_tenth(report, "mixed voices")), [])
+    return load_prepared(folder)
+
+
+def _mixed(sets: list[SpeechSet], seed: int, progress: Progress) -> Iterator[Piece]:
+    places = [(s, i) for s, speech in enumerate(sets) for i in range(len(speech))]
+    lenders = [(s, i) for s, i in places if sets[s].lengths[i] > LEAST_LENT * SAMPLE_RATE]
+    if len(lenders) < 2:
+        raise UsageError(f"mixed: no two stretches of speech last {LEAST_LENT} s; set mixed: false")
+    for done, (number, index) in enumerate(places, start=1):
+        rng = np.random.default_rng([seed, 2, done])
+        while (lender := lenders[int(rng.integers(len(lenders)))]) == (number, index):
+            pass
+        own, other = sets[number].segment(index), sets[lender[0]].segment(lender[1])
+        mixed = mix_voices(own, other, float(rng.uniform(*SHARES)))
+        if np.isfinite(mixed).all():
+            mixed = mixed / max(1.0, float(np.abs(mixed).max()))
+            yield np.round(mixed * 32_767).astype(np.int16), None, f"{number}/{index}"
+        progress(done, len(places))
+
+
+def _prepare(folder: Path, cache: Path, labelled: bool, report: Report) -> SpeechSet:
+    return prepare(folder, cache, labelled, default_workers(), each_tenth(report, folder))

@@ -1,0 +1,195 @@
+"""Lessons by a stand-in for the teacher, on voices made of buzzes."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from training import buzz, make_corpus, quiet, take_buzzes_for_speech
+
+from speakerguard import checkpoint, lessons, teacher
+from speakerguard import loop as loops
+from speakerguard.config import LessonConfig
+from speakerguard.data import load_prepared
+from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.lessons import CROP, FRAMES, Lessons, mixed_speech
+from speakerguard.student import StudentTask
+from speakerguard.teacher import FRAME, Listener, teach, teach_frames
+from speakerguard.train import loop
+
+
+class Ear:
+    """In place of the teacher: spectra of each frame, in 512 bands, and their mean."""
+
+    network = type("Network", (), {"dimension": 192})
+
+    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        missing = -waveforms.shape[1] % FRAME
+        cut = torch.nn.functional.pad(waveforms, (0, missing)).unflatten(1, (-1, FRAME))
+        spectra = torch.fft.rfft(cut).abs()[:, :, 1:513].log1p()
+        return torch.nn.functional.normalize(spectra.mean(dim=1)[:, :192], dim=1), spectra
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_buzzes_for_speech(monkeypatch)
+    monkeypatch.setattr(loops, "draw", lambda *_: None)
+    monkeypatch.setattr(lessons, "Listener", Ear)
+    monkeypatch.setattr(teacher, "Listener", Ear)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_corpus(tmp_path_factory.mktemp("corpus"))
+    for speaker, number in itertools.product(range(4), range(3)):
+        path = root / "train" / f"s{speaker}" / f"{number}.wav"
+        soundfile.write(path, buzz(speaker, number, 3.0), 16_000)
+    return root
+
+
+def config(corpus: Path, out: Path, **more: Any) -> LessonConfig:
+    content: dict[str, Any] = {
+        "out": out,
+        "model": {"width": 4, "tdnn_channels": 16},
+        "data": {
+            "train": corpus / "train",
+            "dev": corpus / "dev",
+            "dev_trials": corpus / "trials.txt",
+            "cache": corpus / "cache",
+        },
+        "lessons": {},
+        "steps": 20,
+        "batch": 8,
+        "changed": 40,
+        "warmup": 2,
+        "bfloat16": False,
+        "workers": 0,
+        "evaluate_every": 10,
+        "optimiser": "muon",
+    }
+    return LessonConfig.model_validate(content | more)
+
+
+def test_a_lesson_is_what_the_teacher_says_of_the_same_crop(corpus: Path, tmp_path: Path) -> None:
+    heard = Lessons(config(corpus, tmp_path, mixed=False), report=quiet)
+    assert heard.changed is not None
+    for number in (0, 17, 39):
+        crop, embedding, frames = heard.changed.row(number)
+        expected, values = Ear()(torch.from_numpy(crop)[None])
+        np.testing.assert_allclose(embedding, expected[0], atol=2e-3)  # float16 lies between
+        np.testing.assert_allclose(frames, values[0], atol=0.05)
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        crop, _, frames = heard._plain(rng)
+        assert crop.shape == (CROP,)
+        np.testing.assert_allclose(frames, Ear()(torch.from_numpy(crop)[None])[1][0], atol=0.05)
+    lesson = heard[0]
+    assert lesson.waveforms.shape == (8, CROP)
+    assert lesson.frames.shape == (8, FRAMES, 512)
+    torch.testing.assert_close(lesson.embeddings.norm(dim=1), torch.ones(8))
+    for one, two in zip(lesson, heard[0], strict=True):
+        torch.testing.assert_close(one, two, atol=0, rtol=0)
+    assert not torch.equal(lesson.waveforms, heard[1].waveforms)
+
+
+def test_changed_crops_go_on_after_a_kill(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Lessons(config(corpus, tmp_path, changed=70, mixed=False), report=quiet)
+    calls = itertools.count()
+
+    class Killed(Ear):
+        def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+            if next(calls) == 1:
+                raise KeyboardInterrupt
+            return super().__call__(waveforms)
+
+    run = config(corpus, tmp_path, changed=70, mixed=False)
+    moved = run.data.model_copy(update={"cache": tmp_path / "cache"})
+    run = run.model_copy(update={"data": moved})
+    (tmp_path / "cache").mkdir()
+    for folder in (corpus / "cache").glob("speech-*"):
+        (tmp_path / "cache" / folder.name).symlink_to(folder)
+    monkeypatch.setattr(lessons, "Listener", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        Lessons(run, report=quiet)
+    again = Lessons(run, report=quiet)
+    assert whole.changed is not None
+    assert again.changed is not None
+    assert next(calls) == 4  # two batches of the three were left
+    for one, two in zip(whole.changed.parts, again.changed.parts, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_mixed_speech_is_everything_once_more(corpus: Path, tmp_path: Path) -> None:
+    heard = Lessons(config(corpus, tmp_path, changed=0), report=quiet)
+    own, mixed = heard.sets
+    assert heard.changed is None
+    assert len(mixed) == len(own)
+    assert not np.array_equal(mixed.segment(0), own.segment(0))
+    again = mixed_speech([own], corpus / "cache", 0, quiet)
+    assert again.folder == mixed.folder
+    with pytest.raises(UsageError, match=r"no two stretches of speech last 1\.5 s"):
+        mixed_speech([type(own)(own.folder, own.samples, *[np.array([0, 9])] * 2, (), ())],
+                     tmp_path, 0, quiet)  # fmt: skip
+
+
+def test_a_short_run_learns_and_goes_on_after_a_kill(corpus: Path, tmp_path: Path) -> None:
+    trainer = loop(config(corpus, tmp_path / "whole", steps=40), quiet)
+    trainer.run()
+    said = [record["frames"] for record in trainer.history]
+    assert said[-1] < 0.8 * said[0]
+    assert isinstance(trainer.task, StudentTask)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 10: EER"):
+            raise KeyboardInterrupt
+
+    broken = config(corpus, tmp_path / "broken", steps=40)
+    with pytest.raises(KeyboardInterrupt):
+        loop(broken, kill).run()
+    torch.manual_seed(99)
+    loop(broken, quiet).run()
+    first, second = (load_file(tmp_path / n / "state.safetensors") for n in ("whole", "broken"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
+    encoder, _ = checkpoint.load(tmp_path / "whole")
+    assert encoder.config == broken.model
+    other = config(corpus, tmp_path / "other", init=str(tmp_path / "whole"),
+                   model={"width": 8, "tdnn_channels": 16})  # fmt: skip
+    with pytest.raises(CheckpointError, match="Give the same model, or no init"):
+        loop(other, quiet)
+
+
+def test_speech_that_is_too_short_is_named(tmp_path: Path) -> None:
+    root = make_corpus(tmp_path)  # recordings of 2 s
+    with pytest.raises(UsageError, match=r"no stretch of speech lasts 2\.08 s"):
+        Lessons(config(root, tmp_path / "out", mixed=False), report=quiet)
+
+
+def test_the_teachers_frames_are_those_of_each_segment(
+    campplus: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Lessons(config(corpus, tmp_path, changed=0, mixed=False), report=quiet)
+    speech = heard.sets[0]
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    for name in ("speech.i16", "index.json"):
+        (folder / name).symlink_to(speech.folder / name)
+    monkeypatch.setattr(teacher, "CamPlusPlus", lambda: campplus)
+    monkeypatch.setattr(teacher, "Listener", Listener)
+    fresh = load_prepared(folder)
+    frames, begin = teach_frames(fresh, batch_seconds=1)
+    assert begin[-1] == len(frames)
+    listener = Listener()
+    for index in (0, 5):
+        alone, values = listener(torch.from_numpy(fresh.segment(index))[None])
+        own = frames[begin[index] : begin[index + 1]]
+        assert len(own) == len(values[0])
+        np.testing.assert_allclose(own, values[0], atol=0.1)
+        assert alone[0].numpy() @ teach(fresh)[index].astype(np.float32) > 0.99
