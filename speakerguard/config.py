@@ -259,12 +259,14 @@ class LessonConfig(GuardRunConfig):
         changed: crops to change and ask the teacher about once, before training; half of each
             batch. 0 leaves them out. Each takes 80 kB in the cache.
         mixed: whether every segment is also heard with a part of a second speaker's spectra.
+        also: folders of further speech, without labels, such as ``advgan-generate`` writes.
     """
 
     lessons: LessonWeights
     batch: int = Field(default=64, ge=2)
     changed: int = Field(default=40_000, ge=0)
     mixed: bool = True
+    also: tuple[Path, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -6,9 +6,9 @@ teacher is patient and consistent", arXiv 2106.05237), in every frame and as an 
 hold words as well as voices, of which a corpus has many more than speakers; so they teach what
 carries over to voices that nobody has heard.
 
-Half of the crops are stretches of recordings as they are. The other half were changed once, by
-pace, a second voice, a microphone's response, rooms and noise, and lie in a file with the
-teacher's answer.
+Half of the crops are stretches of recordings as they are. The other half were changed once, in
+pace, pitch and formants, by a second voice, a microphone's response, rooms and noise, and lie in
+a file with the teacher's answer.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ from speakerguard.data import (
 )
 from speakerguard.errors import UsageError
 from speakerguard.loop import Report
-from speakerguard.morph import mix_voices
+from speakerguard.morph import change_voice, mix_voices
 from speakerguard.teacher import FRAME, VALUES, Listener, Progress, at_speed, teach_frames
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME
 PEAK = 0.7
+PACES = (0.7, 1.4)  # slowest and fastest
+PITCH, FORMANTS = 0.35, 0.24  # most that they change by: logarithms of ratios
+HIGHEST_PITCH = 1.6  # that `mix_voices` plays a voice at
 LEAST_LENT = 1.5  # seconds of the second voice, to take spectra from
 SHARES = (0.3, 0.75)  # of the second voice, at least and at most
 LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
@@ -71,8 +74,8 @@ class Lessons(Dataset[Lesson]):
         self.config, self.rank = config, rank
         data = config.data
         self.sets = [_prepare(folder, data.cache, True, report) for folder in data.folders]
-        if data.unlabelled:
-            self.sets.append(_prepare(data.unlabelled, data.cache, False, report))
+        further = (*((data.unlabelled,) if data.unlabelled else ()), *config.also)
+        self.sets += [_prepare(folder, data.cache, False, report) for folder in further]
         if config.mixed:
             self.sets.append(mixed_speech(self.sets, data.cache, config.seed, report))
         self.frames = [teach_frames(s, each_tenth(report, "teacher")) for s in self.sets]
@@ -125,11 +128,25 @@ class Lessons(Dataset[Lesson]):
         return self.places[int(rng.integers(len(self.places)))]
 
     def voice(self, rng: np.random.Generator) -> Waveform:
-        """A random crop of a random segment, mostly at another pace: float32 (:data:`CROP`,)."""
-        speed = float(rng.uniform(0.75, 1.33)) if rng.random() < 0.8 else 1.0
+        """A random crop, mostly in a voice that nobody has: float32 (:data:`CROP`,)."""
+        kind = rng.random()
+        if kind < 0.5:
+            speed = float(rng.uniform(*PACES))
+            return np.resize(at_speed(self._stretch(speed, rng), speed), CROP)
+        if kind < 0.75:
+            pitch, formants = (
+                float(np.exp(rng.uniform(-most, most))) for most in (PITCH, FORMANTS)
+            )
+            return np.resize(change_voice(self._stretch(pitch, rng), pitch, formants), CROP)
+        own = self._stretch(HIGHEST_PITCH, rng)
+        if kind < 0.85:
+            own = mix_voices(own, self._stretch(1.0, rng), float(rng.uniform(0.6, 1.2)))
+        return np.resize(own, CROP)
+
+    def _stretch(self, pace: float, rng: np.random.Generator) -> Waveform:
+        """Of a random segment, as much as lasts a crop at ``pace``."""
         number, index = self.draw(rng)
-        clip = stretch(self.sets[number].segment(index), int(CROP * speed) + 16, rng)
-        return np.resize(at_speed(clip, speed), CROP)
+        return stretch(self.sets[number].segment(index), int(CROP * pace) + 16, rng)
 
 
 class Changed:

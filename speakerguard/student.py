@@ -42,6 +42,7 @@ class StudentTask(EncoderTask):
     def __init__(self, config: LessonConfig, report: Report = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: Lessons(config, rank, report))
+        self.lessons = self.heard
         self.start_from(self._encoder())
         self.student = Student(self.encoder).to(self.device)
         self.modules = {

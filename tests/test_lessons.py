@@ -139,18 +139,26 @@ def test_mixed_speech_is_everything_once_more(corpus: Path, tmp_path: Path) -> N
                      tmp_path, 0, quiet)  # fmt: skip
 
 
-def test_a_short_run_learns_and_goes_on_after_a_kill(corpus: Path, tmp_path: Path) -> None:
-    trainer = loop(config(corpus, tmp_path / "whole", steps=40), quiet)
-    trainer.run()
-    said = [record["frames"] for record in trainer.history]
-    assert said[-1] < 0.8 * said[0]
+@pytest.mark.parametrize("name", ["frames", "cosine", "similarity"])
+def test_every_loss_can_learn_one_lesson_by_heart(corpus: Path, tmp_path: Path, name: str) -> None:
+    weights = dict.fromkeys(("frames", "cosine", "similarity"), 0) | {name: 1}
+    run = config(corpus, tmp_path, lessons=weights, learning_rate=0.01, steps=40)
+    task = StudentTask(run, quiet)
+    lesson = task.lessons[0]
+    losses = [task.learn_from(lesson)["loss"] for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_a_killed_run_ends_where_an_unbroken_one_does(corpus: Path, tmp_path: Path) -> None:
+    trainer = loop(config(corpus, tmp_path / "whole"), quiet)
     assert isinstance(trainer.task, StudentTask)
+    trainer.run()
 
     def kill(line: str) -> None:
         if line.startswith("step 10: EER"):
             raise KeyboardInterrupt
 
-    broken = config(corpus, tmp_path / "broken", steps=40)
+    broken = config(corpus, tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):
         loop(broken, kill).run()
     torch.manual_seed(99)
