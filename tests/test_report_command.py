@@ -83,6 +83,15 @@ def test_a_report_that_judged_nothing_has_no_rank() -> None:
         table([made("a", 0.5, 0.5), empty])
 
 
+def test_what_was_not_measured_is_no_zero() -> None:
+    report = made("guard", 0.5, 0.25)
+    report.attacks[0].cells = {}
+    report.defences[1].worst_accepted = Rate(value=None, low=None, high=None, count=0, cases=0)
+    (row,) = table([report]).splitlines()[2:]
+    assert row.split(" | ")[3:7] == ["not run"] * 4
+    assert row.split(" | ")[-2].startswith("50 (none,")
+
+
 def test_the_asvspoof_scores_are_of_one_detector() -> None:
     report = made("guard", 0.9, 0.1).model_dump()
     report["defences"][1] |= {"title": "detector", "detects": True}

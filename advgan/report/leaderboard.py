@@ -50,7 +50,9 @@ def _family(report: Report, family: str) -> str:
     rates = [
         (attack.cells["none"].accepted, attack.title)
         for attack in report.attacks
-        if attack.family == family and "none" in attack.cells
+        if attack.family == family
+        and "none" in attack.cells
+        and attack.cells["none"].accepted.value is not None
     ]
     if not rates:
         return "not run"
@@ -59,7 +61,7 @@ def _family(report: Report, family: str) -> str:
 
 
 def _best(report: Report) -> DefenceSummary:
-    run = [defence for defence in report.defences if defence.run]
+    run = [d for d in report.defences if d.run and d.worst_accepted.value is not None]
     if not run:
         raise UsageError(
             f"the report of {report.threat.model} judged nothing: {report.verdict.sentence} Leave "
