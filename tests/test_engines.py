@@ -143,7 +143,7 @@ def test_enrol_verify_and_identify_import_no_framework(
         "sys.argv = ['speakerguard', *sys.argv[1:]]\n"
         "try: cli.main()\n"
         "except SystemExit as end: code = end.code\n"
-        "heavy = {'torch', 'tensorflow', 'keras', 'onnx', 'openvino', 'librosa'}\n"
+        "heavy = {'torch', 'tensorflow', 'keras', 'onnx', 'openvino', 'librosa', 'pydantic'}\n"
         "print(code, sorted(heavy & set(sys.modules)), 'sqlalchemy' in sys.modules)\n"
     )
     path = tmp_path / "profiles.db"
