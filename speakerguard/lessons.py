@@ -38,15 +38,14 @@ from speakerguard.data import (
 )
 from speakerguard.errors import UsageError
 from speakerguard.loop import Report
-from speakerguard.morph import change_voice, mix_voices
+from speakerguard.morph import invent_voice, mix_voices
 from speakerguard.teacher import FRAME, VALUES, Listener, Progress, at_speed, teach_frames
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME
 PEAK = 0.7
 PACES = (0.7, 1.4)  # slowest and fastest
-PITCH, FORMANTS = 0.35, 0.24  # most that they change by: logarithms of ratios
-HIGHEST_PITCH = 1.6  # that `mix_voices` plays a voice at
+HIGHEST_PITCH = 1.6  # that a voice is played at to make another
 LEAST_LENT = 1.5  # seconds of the second voice, to take spectra from
 SHARES = (0.3, 0.75)  # of the second voice, at least and at most
 LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
@@ -134,10 +133,7 @@ class Lessons(Dataset[Lesson]):
             speed = float(rng.uniform(*PACES))
             return np.resize(at_speed(self._stretch(speed, rng), speed), CROP)
         if kind < 0.75:
-            pitch, formants = (
-                float(np.exp(rng.uniform(-most, most))) for most in (PITCH, FORMANTS)
-            )
-            return np.resize(change_voice(self._stretch(pitch, rng), pitch, formants), CROP)
+            return np.resize(invent_voice(self._stretch(HIGHEST_PITCH, rng), rng), CROP)
         own = self._stretch(HIGHEST_PITCH, rng)
         if kind < 0.85:
             own = mix_voices(own, self._stretch(1.0, rng), float(rng.uniform(0.6, 1.2)))

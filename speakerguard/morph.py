@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.floating]
 WINDOW, OVERLAP = 512, 384  # samples: 32 ms every 8 ms
 LIFTER = 32  # cepstral values that make the envelope: 2 ms, under the period of most voices
 NEIGHBOURS = 4  # frames of the other voice that stand for one of the own
+KNOTS = (0, 400, 800, 1_300, 2_000, 3_000, 4_200, 8_000)  # Hz, between which formants move alike
 MOST_GAIN = 3.0  # nepers, about 26 dB
 LOWEST, HIGHEST = 60, 400  # Hz, the pitch of voices
 OCTAVE_COST = 0.05  # of correlation; two periods are as alike as one
@@ -40,6 +41,34 @@ def change_voice(waveform: Waveform, pitch: float, formants: float) -> Waveform:
     low = np.floor(moved).astype(int).clip(max=bins[-1] - 1)
     part = (moved - low)[:, None]
     target = (1 - part) * envelope[low] + part * envelope[low + 1]
+    return _filtered(spectrum, target - envelope, len(played))
+
+
+def invent_voice(waveform: Waveform, rng: np.random.Generator) -> Waveform:
+    """The same words by a voice that nobody has, drawn at random.
+
+    Pitch moves by up to 40 %; formants move by up to a fifth, each by a little more or less than
+    its neighbours, as they do between throats of different build; and each cepstral value swings
+    more or less widely around its mean, as it does between speakers who articulate more or less.
+    Lasts between 0.7 and 1.4 times as long.
+    """
+    pitch = float(np.exp(rng.uniform(-0.35, 0.35)))
+    played = at_speed(waveform, pitch)
+    spectrum = _spectrum(played)
+    envelope = _envelope(spectrum)
+    bins = np.arange(envelope.shape[0])
+    bend = rng.uniform(-0.18, 0.18) + rng.normal(0, 0.07, len(KNOTS))
+    bend = np.interp(bins * SAMPLE_RATE / WINDOW, KNOTS, bend)
+    moved = np.maximum.accumulate(np.clip(bins * pitch * np.exp(-bend), 0, bins[-1]))
+    low = np.floor(moved).astype(int).clip(max=bins[-1] - 1)
+    part = (moved - low)[:, None]
+    target = (1 - part) * envelope[low] + part * envelope[low + 1]
+    middle = target.mean(axis=1, keepdims=True)
+    cepstrum = np.fft.irfft(target - middle, axis=0)
+    swing = np.exp(rng.normal(0, 0.15, LIFTER))
+    cepstrum[1:LIFTER] *= swing[1:, None]
+    cepstrum[-LIFTER + 1 :] *= swing[:0:-1, None]
+    target = middle + np.fft.rfft(cepstrum, axis=0).real
     return _filtered(spectrum, target - envelope, len(played))
 
 

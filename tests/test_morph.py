@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speakerguard.audio import SAMPLE_RATE, Waveform, read
-from speakerguard.morph import change_voice, mix_voices, pitch_of
+from speakerguard.morph import change_voice, invent_voice, mix_voices, pitch_of
 
 
 def vowel(pitch: float, formant: float, seconds: float = 1.5) -> Waveform:
@@ -34,6 +34,23 @@ def test_pitch_and_formants_move_apart(pitch: float, formants: float) -> None:
     assert len(after) == pytest.approx(len(before) / pitch, abs=2)
     assert pitch_of(after) == pytest.approx(120 * pitch, rel=0.03)
     assert resonance(after) == pytest.approx(resonance(before) * formants, rel=0.06)
+
+
+def test_an_invented_voice_has_a_pitch_and_formants_of_its_own() -> None:
+    before = vowel(120, 1_500)
+    made = [invent_voice(before, np.random.default_rng(seed)) for seed in range(12)]
+    again = invent_voice(before, np.random.default_rng(3))
+    np.testing.assert_array_equal(made[3], again)
+    pitch = np.array([pitch_of(clip) / 120 for clip in made])
+    formant = np.array([resonance(clip) / resonance(before) for clip in made])
+    for clip, ratio in zip(made, pitch, strict=True):
+        assert clip.dtype == np.float32
+        assert len(clip) == pytest.approx(len(before) / ratio, rel=0.03)
+    for ratios in (pitch, formant):
+        assert ratios.min() < 0.93
+        assert ratios.max() > 1.07
+        assert 0.6 < ratios.min() < ratios.max() < 1.6
+    assert abs(np.corrcoef(pitch, formant)[0, 1]) < 0.9  # they move apart
 
 
 def test_nothing_asked_changes_nothing(speech: dict[str, list[Path]]) -> None:
