@@ -1,6 +1,9 @@
 """Lessons by a stand-in for the teacher, on voices made of buzzes."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from training import buzz, make_corpus, quiet, take_buzzes_for_speech
+from training import buzz, make_corpus, quiet, take_buzzes_for_speech, whole
 
-from speakerguard import checkpoint, lessons, teacher
+from speakerguard import checkpoint, data, devset, lessons, teacher
 from speakerguard import loop as loops
 from speakerguard.config import LessonConfig
 from speakerguard.data import load_prepared
@@ -201,3 +204,40 @@ def test_the_teachers_frames_are_those_of_each_segment(
         assert len(own) == len(values[0])
         np.testing.assert_allclose(own, values[0], atol=0.1)
         assert alone[0].numpy() @ teach(fresh)[index].astype(np.float32) > 0.99
+
+
+def two_processes() -> None:
+    """Run by torchrun: train, then store what this rank ended with."""
+    corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
+    data.load_speech = devset.load_speech = whole
+    loops.draw = lambda *_: None
+    lessons.Listener = teacher.Listener = Ear
+    trainer = loop(config(corpus, out, steps=4), print)
+    trainer.run()
+    tensors = {
+        f"{module}.{name}": parameter.detach().contiguous()
+        for module in ("encoder", "say")
+        for name, parameter in trainer.task.modules[module].named_parameters()
+    }
+    save_file(tensors, out / f"rank{os.environ['RANK']}.safetensors")
+
+
+def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(Path(__file__)), str(corpus), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert done.stdout.count("step 4: EER") == 1
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
+
+
+if __name__ == "__main__":
+    two_processes()
