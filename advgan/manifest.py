@@ -43,7 +43,7 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
         UsageError: it cannot be written, as on a full disk; what is there stays.
     """
     path = folder / JOURNAL
-    line = json.dumps(row, ensure_ascii=False) + "\n"
+    line = json.dumps(row) + "\n"
     try:
         with path.open("a", encoding="utf-8") as file:
             # what a kill left of the line before must not swallow this one
@@ -73,7 +73,7 @@ def write_manifest(
         "rows": list(rows),
     }
     replace_file(
-        folder / JSON, json.dumps(summary, indent=1, ensure_ascii=False, default=str) + "\n"
+        folder / JSON, json.dumps(summary, indent=1, default=str) + "\n"
     )
 
 
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> list[Path]:
     path = folder / TSV
     if not path.is_file():
         raise UsageError(f"{folder}: no {TSV}. Make one with `advgan-generate -o {folder}`.")
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    header, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     names = header.split("\t")
     rows = [dict(zip(names, line.split("\t"), strict=False)) for line in lines]
     files = [folder / row["output"] for row in rows if row.get("output") and not row.get("error")]

@@ -192,7 +192,7 @@ def write_prepared(
         return 0
     part.replace(folder / "speech.i16")
     index = {"root": name, "segments": rows, "skipped": skipped}
-    part.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    part.write_text(json.dumps(index), encoding="utf-8")
     part.replace(folder / "index.json")
     return len(rows)
 

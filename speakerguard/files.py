@@ -45,9 +45,9 @@ def file_hash(path: Path) -> str:
 
 
 def replace_file(path: str | Path, text: str) -> None:
-    """Write UTF-8 text to ``path``, as :func:`whole_file` does."""
+    """Write UTF-8 text to ``path``, as :func:`whole_file` does; names of other bytes stay those."""
     with whole_file(Path(path)) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def replace_section(path: Path, name: str, text: str) -> None:

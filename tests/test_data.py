@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from advgan import manifest
 from speakerguard import data
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.data import SpeechSet, find_utterances, prepare
@@ -89,6 +91,21 @@ def test_full_scale_does_not_turn_over(tmp_path: Path, loaded: list[str]) -> Non
     put(tmp_path / "corpus/ann/loud.wav", np.sign(tone(1)))
     segment = prepare(tmp_path / "corpus", tmp_path / "cache").segment(0)
     np.testing.assert_allclose(segment, np.sign(tone(1)), atol=1e-3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are always Unicode on Windows")
+def test_names_that_are_no_utf_8_are_names(tmp_path: Path, loaded: list[str]) -> None:
+    odd = os.fsdecode(b"ann\xff")
+    put(tmp_path / "corpus/ann/1.wav", tone(1))
+    (tmp_path / "corpus/ann").rename(tmp_path / "corpus" / odd)
+    first, second = (prepare(tmp_path / "corpus", tmp_path / "cache") for _ in range(2))
+    assert first.speakers == second.speakers == (odd,)
+    manifest.append(tmp_path, {"id": "0", "source": f"{odd}/1.wav"})
+    assert manifest.read_journal(tmp_path)["0"]["source"] == f"{odd}/1.wav"
+    row = {"output": "0.wav", "source": odd, "accepted": False}
+    manifest.write_manifest(tmp_path, [row], {})
+    assert manifest.read_manifest(tmp_path) == [tmp_path / "0.wav"]
+    assert os.fsencode(odd) in (tmp_path / manifest.TSV).read_bytes()
 
 
 def test_folders_that_list_alike_are_not_taken_for_each_other(
