@@ -72,9 +72,7 @@ def write_manifest(
         "accepted": sum(bool(row["accepted"]) for row in done),
         "rows": list(rows),
     }
-    replace_file(
-        folder / JSON, json.dumps(summary, indent=1, default=str) + "\n"
-    )
+    replace_file(folder / JSON, json.dumps(summary, indent=1, default=str) + "\n")
 
 
 def read_manifest(folder: Path) -> list[Path]:
