@@ -78,7 +78,11 @@ class AdversarialTask(Task):
         """Voices to imitate and what their profiles are made of, (batch, n) each."""
         config = self.config
         first, second = self.crops.draw_targets(
-            config.batch, rng, config.target_seconds, config.target_speeds
+            config.batch,
+            rng,
+            config.target_seconds,
+            config.target_speeds,
+            config.invented,
         )
         return first.to(device()), second.to(device())
 
@@ -151,7 +155,7 @@ class ConvertTask(AdversarialTask):
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
-        sources = self.crops.draw(config.batch, rng).to(device())
+        sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
         with torch.no_grad():
             source, target = (
@@ -232,7 +236,7 @@ class PerturbTask(AdversarialTask):
     def learn(self, step: int) -> dict[str, float]:
         """See :meth:`Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
-        sources = self.crops.draw(config.batch, rng).to(device())
+        sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
         with torch.no_grad():
             known, voices = self._mixed(rng, targets, enrolled)

@@ -17,11 +17,13 @@ from speakerguard.batches import stretch
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.loop import Report
+from speakerguard.morph import invent_voice
 from speakerguard.speech import load_speech
 from speakerguard.teacher import at_speed
 from speakerguard.trials import spread
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
+LONGEST = 2  # crops' worth of a segment that an invented voice says, to cut the crop from
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,17 @@ class Crops:
         """The source of all randomness of a step."""
         return np.random.default_rng([self.seed, step])
 
-    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Crops of any voices: (count, samples)."""
+    def draw(self, count: int, rng: np.random.Generator, invented: float = 0.0) -> Tensor:
+        """Crops of any voices: (count, samples); a share ``invented`` in voices nobody has."""
         sizes = np.array([len(speech) for speech in self.sets])
         rows = rng.integers(sizes.sum(), size=count)
-        return torch.stack([self.crop(*self._locate(int(row)), rng) for row in rows])
+        others = _others(count, rng, invented)
+        return torch.stack(
+            [
+                self.crop(*self._locate(int(row)), rng, other=other)
+                for row, other in zip(rows, others, strict=True)
+            ]
+        )
 
     def draw_targets(
         self,
@@ -105,12 +113,15 @@ class Crops:
         rng: np.random.Generator,
         seconds: float = 0.0,
         speeds: tuple[float, float] = (1.0, 1.0),
+        invented: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Two crops of each of ``count`` labelled speakers, of different segments.
 
         Args:
             seconds: length, where longer than a crop of :meth:`draw`.
             speeds: slowest and fastest that a speaker is played at, which makes other voices.
+            invented: share of speakers who are turned into somebody who does not exist, the same
+                one in both crops.
 
         Returns:
             The voice to convert to, and what to judge the result against; (count, samples) each.
@@ -118,12 +129,13 @@ class Crops:
         names = rng.choice(self.speakers, count, replace=len(self.speakers) < count)
         pairs = [rng.choice(self.segments[name], 2, replace=False) for name in names]
         played = [1.0 if speeds == (1.0, 1.0) else rng.uniform(*speeds) for _ in names]
+        others = _others(count, rng, invented)
         length = max(self.count, round(seconds * audio.SAMPLE_RATE) // UNIT * UNIT)
         first, second = (
             torch.stack(
                 [
-                    self.crop(self.labelled, int(pair[i]), rng, length, speed)
-                    for pair, speed in zip(pairs, played, strict=True)
+                    self.crop(self.labelled, int(pair[i]), rng, length, speed, other)
+                    for pair, speed, other in zip(pairs, played, others, strict=True)
                 ]
             )
             for i in range(2)
@@ -144,11 +156,28 @@ class Crops:
         rng: np.random.Generator,
         count: int | None = None,
         speed: float = 1.0,
+        other: int | None = None,
     ) -> Tensor:
-        """A random stretch of a segment, at the usual level: (samples,); a short one repeats."""
+        """A random stretch of a segment, at the usual level: (samples,); a short one repeats.
+
+        Args:
+            speed: that it is played at.
+            other: seed of the invented voice that says it instead.
+        """
         count = count or self.count
         segment = at_speed(speech.segment(index), speed)
-        return torch.from_numpy(levelled(stretch(segment, count, rng)))
+        if other is None:
+            return torch.from_numpy(levelled(stretch(segment, count, rng)))
+        segment = stretch(segment, min(len(segment), LONGEST * count), rng)
+        said = invent_voice(segment, np.random.default_rng(other))
+        return torch.from_numpy(levelled(stretch(said, count, rng)))
+
+
+def _others(count: int, rng: np.random.Generator, share: float) -> list[int | None]:
+    """Seeds of invented voices for a share of ``count``; None for those who stay themselves."""
+    if not share:
+        return [None] * count
+    return [int(seed) if rng.random() < share else None for seed in rng.integers(2**32, size=count)]
 
 
 @dataclass(frozen=True, eq=False)

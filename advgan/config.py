@@ -139,6 +139,8 @@ class AdversarialConfig(AttackerRunConfig):
             it is judged against are mixed alike, for voices that nobody has.
         target_noise: length of a random vector that is added to both alike, before they are made
             unit vectors again: so many voices that none is learnt by heart.
+        invented: share of sources and targets who become somebody that does not exist
+            (:func:`speakerguard.morph.invent_voice`).
         discriminator_rate: its learning rate.
     """
 
@@ -155,6 +157,7 @@ class AdversarialConfig(AttackerRunConfig):
     target_speeds: tuple[Speed, Speed] = (1.0, 1.0)
     target_mixing: float = Field(default=0.0, ge=0, le=1)
     target_noise: float = Field(default=0.0, ge=0)
+    invented: float = Field(default=0.0, ge=0, le=1)
     loss: AdversarialWeights = AdversarialWeights()
 
     @model_validator(mode="after")
