@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Recording, Waveform, open_recording
 from speakerguard.errors import NoSpeechError, SilentAudioError, SpeakerguardError
@@ -43,6 +44,8 @@ class Speech:
     Attributes:
         name: what to call the recording in messages.
         samples: float32 (n,), 16 kHz, in [-1, 1], with what is not speech cut away.
+        kept: bool (frames,), which frames of :data:`FRAME` samples of the recording they are; its
+            last frame is filled up with silence.
         net_seconds: seconds of speech in it, padding not counted.
         total_seconds: seconds of the recording that were read.
         warnings: what lowers trust in it.
@@ -50,6 +53,7 @@ class Speech:
 
     name: str
     samples: Waveform
+    kept: npt.NDArray[np.bool_]
     net_seconds: float
     total_seconds: float
     warnings: tuple[Warning, ...] = ()
@@ -113,7 +117,8 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
     """
     recording = open_recording(source)
     detector = SpeechDetector()
-    kept: list[Waveform] = []
+    blocks: list[Waveform] = []
+    kept: list[npt.NDArray[np.bool_]] = []
     net = 0.0
     cut_short = False
     for block in _in_frames(recording.blocks()):
@@ -121,12 +126,13 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
             cut_short = True
             break
         speech = detector.probabilities(_level(block)) >= THRESHOLD
-        kept.append(block.reshape(-1, FRAME)[_widen(speech)].reshape(-1))
+        kept.append(_widen(speech))
+        blocks.append(block.reshape(-1, FRAME)[kept[-1]].reshape(-1))
         net += float(speech.sum()) * FRAME / SAMPLE_RATE
     _require_speech(recording, net, min_seconds)
-    samples = np.concatenate(kept)
+    samples, frames = np.concatenate(blocks), np.concatenate(kept)
     warnings = _warnings(recording, samples, cut_short)
-    return Speech(recording.name, samples, net, recording.seconds, tuple(warnings))
+    return Speech(recording.name, samples, frames, net, recording.seconds, tuple(warnings))
 
 
 def _in_frames(blocks: Iterable[Waveform]) -> Iterable[Waveform]:
@@ -149,7 +155,7 @@ def _level(block: Waveform) -> Waveform:
     return levelled
 
 
-def _widen(speech: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _widen(speech: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.convolve(speech, np.ones(2 * PAD + 1), mode="full")[PAD : PAD + len(speech)] > 0
 
 

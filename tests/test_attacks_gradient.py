@@ -14,6 +14,7 @@ from advgan.attacks.gradient import GradientAttack
 from advgan.attacks.guard import Guard, Model, from_pcm, straight_through, to_pcm
 from advgan.report.defences import defence
 from speakerguard.audio import Waveform, read
+from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
 
 Clips = dict[str, list[Path]]
@@ -28,7 +29,7 @@ def bench(request: pytest.FixtureRequest, speech: Clips) -> Bench:
     """
     model = Model(Verifier(request.getfixturevalue(request.param)))
     voices = list(speech.values())
-    source, target = (read(clips[0])[:16_000] for clips in voices[:2])
+    source, target = (load_speech(clips[0]).samples[:32_000] for clips in voices[:2])
     profile = model.embed(read(voices[1][1]))
 
     def crowd(count: int) -> Sequence[Waveform]:
@@ -39,6 +40,16 @@ def bench(request: pytest.FixtureRequest, speech: Clips) -> Bench:
         return Guard(model, profile, **options)  # type: ignore[arg-type]
 
     return make, source, target
+
+
+@pytest.fixture(scope="module")
+def paused(speech: Clips) -> Waveform:
+    """Half a second of faint noise, then speech."""
+    voice = max((read(path) for path in next(iter(speech.values()))), key=len)[:48_000]
+    noise = np.random.default_rng(0).standard_normal(8_192, np.float32)
+    audio = np.concatenate([np.float32(0.002) * noise, voice])
+    assert len(load_speech((to_pcm(audio), 16_000)).samples) <= len(audio) - 4_096
+    return from_pcm(to_pcm(audio))
 
 
 def similarity(guard: Guard, audio: Waveform) -> float:
@@ -87,25 +98,42 @@ def test_the_margin_attack_stops_at_the_threshold(bench: Bench) -> None:
     assert np.linalg.norm(weak - source) < np.linalg.norm(strong - source)
 
 
-def test_what_an_attack_climbs_is_the_score_that_decides(bench: Bench) -> None:
-    """But for the detection of speech, which has no gradient."""
-    make, source, _ = bench
-    guard = make()
-    (heard,) = guard.model.embedder.embed([source])
-    score = guard.model.verifier.scoring.score(guard.profile, heard)
-    assert similarity(guard, source) == pytest.approx(score, rel=1e-3)
+@pytest.mark.parametrize("title", ["none", "low-pass"])
+def test_what_an_attack_climbs_is_the_score_that_decides(
+    bench: Bench, paused: Waveform, title: str
+) -> None:
+    """With what speech detection cuts away, and behind a defence."""
+    guard = bench[0](defence=None if title == "none" else defence(title))
+    assert similarity(guard, paused) == pytest.approx(guard.score(paused), rel=1e-3, abs=1e-4)
     scoring = guard.model.verifier.scoring
     assert guard.per_cosine == (1.0 if scoring.cohort is None else pytest.approx(50, rel=0.2))
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-4])
+def test_only_what_is_heard_has_a_gradient(bench: Bench, paused: Waveform, level: float) -> None:
+    """Of what is refused, as too quiet, everything has one, for an attack to begin with."""
+    audio = torch.from_numpy(np.float32(level) * paused)[None].requires_grad_()
+    (slope,) = torch.autograd.grad(bench[0]().similarity(audio).sum(), audio)
+    assert slope[0, 8_192:].abs().max() > 0
+    assert bool(slope[0, :4_096].any()) == (level < 1)
+
+
+def test_what_gives_an_attack_away_counts_against_it() -> None:
+    alike, apart = torch.tensor([2.0, 2.0]), torch.tensor([3.0, 1.0])
+    doubting = defence({"combined": {"parts": ["median", "score-variation"]}})
+    assert doubting.to_raise(alike) == 2
+    assert doubting.to_raise(apart) == 0
+    assert defence("smoothing").to_raise(apart) == 2
 
 
 def test_a_universal_perturbation_hears_no_source(bench: Bench) -> None:
     make, source, target = bench
     attack = build("universal", {"epsilon": 0.004, "steps": 2, "seconds": 0.5})
-    quiet = np.zeros(16_000, np.float32)
+    quiet = np.zeros_like(source)
     shift = attack.run(quiet, target, make(rng=np.random.default_rng(1)))
     loud = attack.run(0.5 * source, target, make(rng=np.random.default_rng(2)))
-    np.testing.assert_allclose(loud - 0.5 * source, shift[: len(source)], atol=1e-6)
-    np.testing.assert_array_equal(shift[:8_000], shift[8_000:])
+    np.testing.assert_allclose(loud - 0.5 * source, shift, atol=1e-6)
+    np.testing.assert_array_equal(shift[:8_000], shift[8_000:16_000])
     with pytest.raises(NotRunError, match="--train"):
         attack.run(source, target, make(crowd=None))
 

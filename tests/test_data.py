@@ -11,7 +11,7 @@ from speakerguard import data
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.data import SpeechSet, find_utterances, prepare
 from speakerguard.errors import NoSpeechError, UsageError
-from speakerguard.speech import Speech
+from speakerguard.speech import FRAME, Speech
 
 
 def tone(seconds: float, hz: float = 200.0) -> npt.NDArray[np.float64]:
@@ -34,7 +34,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         samples = read(path)
         if np.abs(samples).max() < 0.01:
             raise NoSpeechError(f"{path.name}: no speech found.")
-        return Speech(path.name, samples, len(samples) / SAMPLE_RATE, len(samples) / SAMPLE_RATE)
+        kept = np.ones(-(-len(samples) // FRAME), bool)
+        seconds = len(samples) / SAMPLE_RATE
+        return Speech(path.name, samples, kept, seconds, seconds)
 
     monkeypatch.setattr(data, "load_speech", load_speech)
     return names

@@ -48,6 +48,10 @@ def test_the_shipped_suites_hold_all_that_is_promised(name: str) -> None:
         ("attacks: [{pgd: {epsilon: 2}}]", "attack 'pgd': epsilon"),
         ("attacks: [replay, replay]", "names 'replay' twice"),
         ("attacks: [{pgd: {epsilon: 0.1, against: opus}}]", "no defence of the suite: none"),
+        (
+            "attacks: [{nes: {against: score-variation}}]\ndefences: [score-variation]",
+            "nes cannot adapt to 'score-variation'",
+        ),
         ("controls: [unconverted]", "genuine and zero-effort"),
         ("defences: [medain]", "unknown defence 'medain'. Did you mean 'median'?"),
         ("pairs: many", "pairs"),

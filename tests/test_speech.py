@@ -57,6 +57,16 @@ NOT_SPEECH = {
 }
 
 
+def test_which_frames_were_kept_is_said(clip: Samples) -> None:
+    quiet = np.zeros(12_345, np.float32)
+    recording = np.concatenate([quiet, clip, quiet])
+    found = load_speech((recording, 16_000))
+    frames = np.pad(recording, (0, -len(recording) % FRAME)).reshape(-1, FRAME)
+    np.testing.assert_array_equal(frames[found.kept].ravel(), found.samples)
+    assert found.kept.shape == (len(frames),)
+    assert not found.kept[:20].any()
+
+
 @pytest.mark.parametrize("name", NOT_SPEECH)
 def test_what_is_not_speech_has_no_score(name: str) -> None:
     with pytest.raises(NoSpeechError, match=r"speech (found )?in 20\.0 s.* Record"):

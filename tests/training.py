@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from speakerguard import batches, data, devset, lessons
 from speakerguard.audio import SAMPLE_RATE, AudioSource, read
 from speakerguard.config import TrainConfig
-from speakerguard.speech import Speech
+from speakerguard.speech import FRAME, Speech
 
 SPEAKERS, RECORDINGS = 4, 3
 
@@ -32,7 +32,8 @@ def whole(source: AudioSource) -> Speech:
     """In place of ``load_speech``, which hears no speech in a buzz."""
     samples = read(source)
     seconds = len(samples) / SAMPLE_RATE
-    return Speech(str(source), samples, seconds, seconds)
+    kept = np.ones(-(-len(samples) // FRAME), bool)
+    return Speech(str(source), samples, kept, seconds, seconds)
 
 
 def make_corpus(root: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import AudioError
 from speakerguard.peers import PEERS
-from speakerguard.speech import load_speech
+from speakerguard.speech import FRAME, load_speech
 
 if TYPE_CHECKING:
     from advgan.report.defences import Defence
@@ -103,7 +103,6 @@ class Guard:
         threshold: scores from here on are accepted.
         rng: the only source of randomness an attack may use.
         defence: what stands before the verifier; None for nothing.
-        limit: suspicion above which the defence rejects; None while it has none.
         bystander: gives speech of somebody who is neither source nor target.
         crowd: gives speech that the attacker may train on.
         memory: what attacks keep for the next claim to the same profile.
@@ -115,7 +114,6 @@ class Guard:
     threshold: float
     rng: np.random.Generator
     defence: Defence | None = None
-    limit: float | None = None
     bystander: Callable[[], Waveform] | None = None
     crowd: Callable[[int], Sequence[Waveform]] | None = None
     memory: dict[object, Waveform] = field(default_factory=dict)
@@ -128,16 +126,17 @@ class Guard:
             AudioError: it refuses the audio.
         """
         self.queries += 1
-        return self._answer(waveform)[0]
+        if self.defence is None:
+            return self.model.score(self.profile, waveform)
+        views = self.defence.views(from_pcm(to_pcm(waveform)), self.rng)
+        return self.defence.fuse([self.model.score(self.profile, view) for view in views])
 
     def accepts(self, waveform: Waveform) -> bool:
         """Whether the verifier, behind its defence, takes the audio for the target: one query."""
-        self.queries += 1
         try:
-            score, flagged = self._answer(waveform)
+            return self.score(waveform) >= self.threshold
         except AudioError:
             return False
-        return score >= self.threshold and not flagged
 
     @cached_property
     def per_cosine(self) -> float:
@@ -148,22 +147,25 @@ class Guard:
         """Score against the profile, differentiable: (B, n) to (B,).
 
         A defence is passed straight through: what it gives goes forward, and the gradient goes
-        back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). Detection of
-        speech is left out, so ``waveforms`` should be speech throughout.
+        back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). What speech
+        detection would cut away has no gradient; where it would refuse the audio, all of it has.
         """
         if self.defence is None:
             return self._scores(waveforms)
-        scores = []
+        found = []
         for waveform in waveforms:
-            seen = self.defence.views(waveform.detach().numpy(), self.rng)
-            views = torch.stack([straight_through(waveform, view) for view in seen])
-            scores.append(self._scores(views).mean())
-        return torch.stack(scores)
+            views = self.defence.views(waveform.detach().numpy(), self.rng)
+            seen = [
+                from_pcm(to_pcm(view)) for view in views
+            ]  # rounding fills what a filter empties
+            scores = self._scores(straight_through(waveform, view) for view in seen)
+            found.append(self.defence.to_raise(scores))
+        return torch.stack(found)
 
-    def _scores(self, waveforms: Tensor) -> Tensor:
-        scores: Tensor = self.model.scores(
-            torch.from_numpy(self.profile)[None], self.model.network(waveforms)
-        )
+    def _scores(self, waveforms: Iterable[Tensor]) -> Tensor:
+        speech = [_speech_of(waveform) for waveform in waveforms]
+        embeddings = torch.cat([self.model.network(clip[None]) for clip in speech])
+        scores: Tensor = self.model.scores(torch.from_numpy(self.profile)[None], embeddings)
         return scores
 
     def training_speech(self, count: int) -> Sequence[Waveform]:
@@ -187,15 +189,15 @@ class Guard:
             raise NotRunError("the pairs hold no third speaker.")
         return self.bystander()
 
-    def _answer(self, waveform: Waveform) -> tuple[float, bool]:
-        if self.defence is None:
-            return self.model.score(self.profile, waveform), False
-        heard = from_pcm(to_pcm(waveform))
-        views = self.defence.views(heard, self.rng)
-        scores = [self.model.score(self.profile, view) for view in views]
-        suspicion = self.defence.suspicion(heard, scores)
-        flagged = suspicion is not None and self.limit is not None and suspicion > self.limit
-        return self.defence.fuse(scores), flagged
+
+def _speech_of(waveform: Tensor) -> Tensor:
+    """What the verifier would hear of ``waveform`` (n,), with its gradient."""
+    try:
+        kept = load_speech((to_pcm(waveform.detach().numpy()), SAMPLE_RATE)).kept
+    except AudioError:
+        return waveform
+    frames = nn.functional.pad(waveform, (0, -len(waveform) % FRAME)).view(-1, FRAME)
+    return frames[torch.from_numpy(kept.nonzero()[0])].flatten()
 
 
 def straight_through(waveform: Tensor, seen: Waveform) -> Tensor:

@@ -49,7 +49,7 @@ LIMITS = (
     "these figures bound the guard's strength from above, never from below.",
     "Attackers with gradients know everything of the guard. That is the worst case, not the usual.",
     "Replay is simulated. A real loudspeaker and room may be easier or harder on the guard.",
-    "Speech detection is not part of the gradient; the audio is judged with it all the same.",
+    "Gradients pass through what speech detection keeps; they do not steer what it keeps.",
     "SNR, log-spectral distance and STOI compare with the attacker's own speech. They say how "
     "much was changed, not whether a person would notice.",
     "Where the data does not state a speaker's sex, the pitch of the voice stands in.",

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.signal import butter, medfilt, sosfiltfilt
+from torch import Tensor
 
 from advgan.attacks.contract import NotRunError, build
 from advgan.attacks.guard import to_pcm
@@ -31,14 +32,16 @@ class Defence(BaseModel, ABC):
 
     Attributes:
         name: as suites and entry points have it.
-        detects: whether it calls audio suspicious, beside changing what is scored.
-        exact: whether its own gradient is passed back; otherwise it is attacked straight through.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
-    detects: ClassVar[bool] = False
+
+    @property
+    def detects(self) -> bool:
+        """Whether it calls audio suspicious, beside changing what is scored."""
+        return False
 
     @abstractmethod
     def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
@@ -51,6 +54,10 @@ class Defence(BaseModel, ABC):
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
         """How suspicious the audio is, higher for more; None if this defence does not detect."""
         return None
+
+    def to_raise(self, scores: Tensor) -> Tensor:
+        """What an attacker who knows this defence raises, given the scores of its views (V,)."""
+        return scores.mean()
 
     @property
     def title(self) -> str:
@@ -130,9 +137,13 @@ class ScoreVariation(Defence):
     """
 
     name: ClassVar[str] = "score-variation"
-    detects: ClassVar[bool] = True
     codec: str = "opus"
     level: float = Field(default=0.9, ge=0, le=1)
+
+    @property
+    def detects(self) -> bool:
+        """See :attr:`Defence.detects`."""
+        return True
 
     def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
         """See :meth:`Defence.views`."""
@@ -141,6 +152,10 @@ class ScoreVariation(Defence):
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
         """See :meth:`Defence.suspicion`."""
         return abs(scores[0] - scores[1])
+
+    def to_raise(self, scores: Tensor) -> Tensor:
+        """See :meth:`Defence.to_raise`; what gives the attack away counts against it."""
+        return scores.mean() - (scores[0] - scores[1]).abs()
 
 
 class Countermeasure(Defence):
@@ -151,8 +166,12 @@ class Countermeasure(Defence):
     """
 
     name: ClassVar[str] = "countermeasure"
-    detects: ClassVar[bool] = True
     detector: str = "discriminator"
+
+    @property
+    def detects(self) -> bool:
+        """See :attr:`Defence.detects`."""
+        return True
 
     @cached_property
     def _judge(self) -> countermeasure.Countermeasure:
@@ -182,8 +201,12 @@ class Combined(Defence):
     """
 
     name: ClassVar[str] = "combined"
-    detects: ClassVar[bool] = True
     parts: tuple[str | dict[str, dict[str, Any]], ...] = Field(min_length=2)
+
+    @property
+    def detects(self) -> bool:
+        """See :attr:`Defence.detects`."""
+        return self._built[-1].detects
 
     @cached_property
     def _built(self) -> list[Defence]:
@@ -202,6 +225,10 @@ class Combined(Defence):
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
         """See :meth:`Defence.suspicion`."""
         return self._built[-1].suspicion(waveform, scores)
+
+    def to_raise(self, scores: Tensor) -> Tensor:
+        """See :meth:`Defence.to_raise`."""
+        return self._built[-1].to_raise(scores)
 
     @property
     def title(self) -> str:

@@ -90,12 +90,21 @@ class Suite(BaseModel):
         titles = [entry.title for entry in made]
         if twice := {title for title in titles if titles.count(title) > 1}:
             raise UsageError(f"the suite names {sorted(twice)[0]!r} twice. Remove one.")
-        known = {"none", *(built.title for built in self.built_defences)}
+        known = {built.title: built for built in self.built_defences}
         for entry in made:
-            if entry.against not in known:
+            if entry.against not in ("none", *known):
                 raise UsageError(
                     f"{entry.built.title} is to adapt to {entry.against!r}, which is no defence of "
-                    f"the suite: {', '.join(sorted(known))}."
+                    f"the suite: {', '.join(['none', *sorted(known)])}."
+                )
+            if (
+                entry.against != "none"
+                and known[entry.against].detects
+                and (not entry.built.uses_gradient)
+            ):
+                raise UsageError(
+                    f"{entry.built.title} cannot adapt to {entry.against!r}: what that flags is "
+                    "known only after the run. Name a defence that does not detect."
                 )
         return tuple(made)
 
