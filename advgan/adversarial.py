@@ -57,10 +57,11 @@ class AdversarialTask(Task):
         self.optimisers["judge"] = torch.optim.Adam(
             self.judge.parameters(), config.discriminator_rate, betas=(0.5, 0.999)
         )
-        report(
+        self.basis = (
             f"against {config.guard} {self.guard.fingerprint}, from a score of "
             f"{self.guard.threshold:.3f} ({self.guard.unit})"
         )
+        report(self.basis)
 
     def save(self, about: Mapping[str, Any]) -> None:
         """See :meth:`Task.save`."""

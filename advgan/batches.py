@@ -43,7 +43,7 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
             file that is missing.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}). Give a list in UTF-8.") from None
     pairs = []

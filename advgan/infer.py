@@ -98,9 +98,9 @@ class Session:
 
     @property
     def weights(self) -> str:
-        """Fingerprints of what converts and of the guard that judges."""
-        networks = (self.converter.fingerprint, self.vocoder or "", self.judge.verifier.fingerprint)
-        return " ".join(map(str, networks))
+        """Fingerprints of what converts, of the guard and its threshold, and of the detector."""
+        judges = (self.judge.verifier.scoring.decides_by, getattr(self.detector, "fingerprint", ""))
+        return " ".join([self.converter.fingerprint, self.vocoder or "", *judges])
 
     def attack(
         self, source: Path, target: Path, stem: Path, enrol: Path | None = None,

@@ -7,6 +7,7 @@ killed run loses at most the one in hand. The other two are made from it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def read_journal(folder: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     rows: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -84,7 +85,7 @@ def read_manifest(folder: Path) -> list[Path]:
     path = folder / TSV
     if not path.is_file():
         raise UsageError(f"{folder}: no {TSV}. Make one with `advgan-generate -o {folder}`.")
-    header, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    header, *lines = path.read_text("utf-8", "surrogateescape").rstrip("\n").split("\n")
     names = header.split("\t")
     rows = [dict(zip(names, line.split("\t"), strict=False)) for line in lines]
     files = [folder / row["output"] for row in rows if row.get("output") and not row.get("error")]
@@ -99,4 +100,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("\t", " ").replace("\n", " ")
+    return re.sub(r"[\t\n\r]", " ", text)

@@ -97,7 +97,7 @@ class CalibrationFile:
     """What is stored beside a checkpoint so that its scores become decisions.
 
     Attributes:
-        model: fingerprint of the model that made the scores.
+        model: fingerprint of what made the scores, as :attr:`.Scoring.fingerprint` has it.
         calibration: score to log-likelihood ratio.
         points: operating points by name.
         default: the point used when none is asked for.
@@ -303,7 +303,7 @@ def calibrate(
 
     Args:
         table: scored trials; spoofs are left aside.
-        model: the model's fingerprint.
+        model: fingerprint of what made the scores.
         trials: name of the trial list, for the record.
         p_target, weights: see :func:`fit`.
 

@@ -142,7 +142,7 @@ def calibrate(
     verifier = make_verifier(model, None, engine, score_norm)
     table = _score(verifier, read_trials(trials), root)
     file = calibration.calibrate(
-        table, verifier.fingerprint, trials.name, weights=calibration.source_weights(table)
+        table, verifier.scoring.fingerprint, trials.name, weights=calibration.source_weights(table)
     )
     path = verifier.scoring.calibration_path
     path.parent.mkdir(parents=True, exist_ok=True)

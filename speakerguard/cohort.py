@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,11 @@ class Cohort:
         if len(embeddings) < 2:
             raise UsageError(f"a cohort needs two speakers or more, not {len(embeddings)}.")
         self.embeddings, self.model = embeddings, model
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what :meth:`save` keeps of the strangers, 8 hex digits."""
+        return sha256(self.embeddings.astype(np.float16).tobytes()).hexdigest()[:8]
 
     @classmethod
     def load(cls, path: Path, model: str) -> Cohort:

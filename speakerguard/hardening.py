@@ -48,7 +48,7 @@ def read_conversions(folder: Path) -> list[Conversion]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UsageError(f"{path}: no such file. Make it with `advgan-generate -o {folder}`.")
-    header, *lines = path.read_text("utf-8", "surrogateescape").splitlines() or [""]
+    header, *lines = path.read_text("utf-8", "surrogateescape").rstrip("\n").split("\n")
     names = header.split("\t")
     for name in NEEDED:
         if name not in names:

@@ -37,6 +37,7 @@ from speakerguard.data import (
     write_prepared,
 )
 from speakerguard.errors import UsageError
+from speakerguard.files import replace_file
 from speakerguard.loop import Report
 from speakerguard.morph import invent_voice, mix_voices
 from speakerguard.teacher import FRAME, VALUES, Listener, Progress, at_speed, teach_frames
@@ -198,8 +199,10 @@ class Changed:
                 crops[rows] = np.round(waveforms * 32_767)
                 heard, seen = listener(torch.from_numpy(waveforms))
                 embeddings[rows], frames[rows] = heard.numpy(), seen.numpy()
+                for kept in (crops, embeddings, frames):
+                    kept.flush()  # before it is counted
                 done += count
-                progress_file.write_text(str(done))
+                replace_file(progress_file, str(done))
                 progress(done, config.changed)
         return cls(folder)
 

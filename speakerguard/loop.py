@@ -42,6 +42,7 @@ class Task(ABC):
         averages: names of modules that follow another as its running average.
         leads: whether it evaluates and saves; of several processes, one does.
         keeps_last: whether later weights replace earlier ones that were better on dev.
+        basis: what a run cannot exchange on its way, beside its configuration.
     """
 
     modules: dict[str, nn.Module]
@@ -49,6 +50,7 @@ class Task(ABC):
     averages: dict[str, str]
     leads: bool = True
     keeps_last: bool = False
+    basis: str = ""
 
     def begin(self, step: int) -> None:
         """Called once, before the first step of this process, and before randomness is restored."""
@@ -247,6 +249,7 @@ class Loop:
             "progress": json.dumps(progress),
             "history": json.dumps(self.history),
             "config": self.config.model_dump_json(),
+            "basis": self.task.basis,
         }
         write_tensors(self.config.out / STATE_FILE, tensors, metadata)
 
@@ -259,6 +262,11 @@ class Loop:
             raise CheckpointError(
                 f"{path} belongs to a run with another configuration. Choose another `out`, or "
                 "remove that folder to start over."
+            )
+        if (basis := metadata.get("basis", "")) != self.task.basis:
+            raise CheckpointError(
+                f"{path} belongs to a run {basis or 'of an earlier version'}; this one is "
+                f"{self.task.basis}. Choose another `out`, or remove that folder to start over."
             )
         kept = {name.split("/")[0] for name in tensors}
         if missing := self.task.modules.keys() - kept:

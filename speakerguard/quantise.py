@@ -29,7 +29,7 @@ from speakerguard.evaluate import Result, evaluate, score_trials
 from speakerguard.export import write_onnx
 from speakerguard.files import replace_file, whole_file
 from speakerguard.speech import load_speech
-from speakerguard.trials import Trial, check_files
+from speakerguard.trials import Trial, check_files, spread
 from speakerguard.verifier import Verifier
 
 KINDS = ("Conv", "Add", "Clip")
@@ -143,7 +143,7 @@ def _clips(folder: Path) -> Iterator[Waveform]:
     """Some speech of evenly spread recordings, each float32 (n,)."""
     endings = {".opus", ".flac", ".wav", ".ogg", ".mp3"}
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
-    for path in files[:: max(1, len(files) // CLIPS)][:CLIPS]:
+    for path in spread(files, CLIPS):
         try:
             yield load_speech(path).samples[: int(SECONDS * SAMPLE_RATE)]
         except AudioError:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from speakerguard.checkpoint import CALIBRATION_FILE, NORMALISED_FILE
 from speakerguard.cohort import COHORT_FILE, Cohort, Matrix, cosines
 from speakerguard.errors import CheckpointError
+from speakerguard.files import file_hash
 
 if TYPE_CHECKING:
     from speakerguard.calibration import CalibrationFile
@@ -51,6 +52,11 @@ class Scoring:
         return None
 
     @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes a score: the model, and the strangers where there are."""
+        return f"{self.model}+{self.cohort.fingerprint}" if self.cohort else self.model
+
+    @property
     def unit(self) -> str:
         """What scores are: :data:`COSINE` or :data:`DEVIATIONS`."""
         return DEVIATIONS if self.cohort else COSINE
@@ -62,6 +68,12 @@ class Scoring:
     def score(self, profile: Matrix, probe: Matrix) -> float:
         """Score of one trial between embeddings (D,)."""
         return float(self.compare(profile[None], probe[None])[0])
+
+    @property
+    def decides_by(self) -> str:
+        """Changes with whatever changes a score or a decision."""
+        digest = file_hash(self.calibration_path) if self.calibrated else "uncalibrated"
+        return f"{self.fingerprint} {digest}"
 
     @property
     def calibration_path(self) -> Path:
@@ -90,8 +102,10 @@ class Scoring:
                 f"`speakerguard calibrate --trials TRIALS --root DIR{plain}` with the same --model."
             )
         found = CalibrationFile.load(path)
-        if found.model != self.model:
+        if found.model != self.fingerprint:
+            parts = "weights + cohort" if self.cohort else "weights"
             raise CheckpointError(
-                f"{path} belongs to weights {found.model}, these are {self.model}: calibrate again."
+                f"{path} belongs to {parts} {found.model}, these are {self.fingerprint}: calibrate "
+                "again."
             )
         return found

@@ -93,6 +93,7 @@ def normalised_model(
 
     from speakerguard import calibration, checkpoint, engines
     from speakerguard.cohort import COHORT_FILE, Cohort
+    from speakerguard.scoring import Scoring
     from speakerguard.speech import load_speech
     from speakerguard.trials import ScoreTable
 
@@ -108,9 +109,8 @@ def normalised_model(
     scores = np.concatenate([random.normal(12, 2, 200), random.normal(6, 2, 800)])
     names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
     labels = np.array(["target"] * 200 + ["nontarget"] * 800)
-    made_up = calibration.calibrate(
-        ScoreTable(labels, scores, names, names), fingerprint, "made up"
-    )
+    made_by = Scoring(folder, fingerprint).fingerprint
+    made_up = calibration.calibrate(ScoreTable(labels, scores, names, names), made_by, "made up")
     made_up.save(folder / checkpoint.NORMALISED_FILE)
     return folder
 

@@ -39,7 +39,14 @@ def voices() -> tuple[Waveform, Waveform]:
     return 0.1 * source, 0.1 * target
 
 
-@pytest.mark.parametrize("queries", [10, 57, 300])
+def test_a_budget_that_asks_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="22 or more for samples=20"):
+        Nes(queries=21)
+    with pytest.raises(ValueError, match="21 or more for halvings=20"):
+        DecisionOnly(queries=20, halvings=20)
+
+
+@pytest.mark.parametrize("queries", [22, 57, 300])
 def test_the_budget_is_kept(voices: tuple[Waveform, Waveform], queries: int) -> None:
     source, target = voices
     unit = target / np.linalg.norm(target)

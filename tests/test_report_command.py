@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from advgan.report.compare import compare
 from advgan.report.exports import asvspoof5_scores
 from advgan.report.leaderboard import table
 from advgan.report.page import page
@@ -73,6 +74,15 @@ def test_guards_are_ranked_by_what_their_best_defence_lets_in() -> None:
     assert rows[0][-2] == "25 (opus, rejecting 20)"
     assert rows[1][-2] == "50 (none, rejecting 20)"
     assert "cannot be compared" not in text
+    assert "different versions" not in text
+
+
+def test_reports_that_met_other_attackers_say_so() -> None:
+    older, newer = made("older", 0.5, 0.5), made("newer", 0.5, 0.5)
+    older.provenance.weights = {"adversarial": "1234"}
+    assert "made by different versions of this program or of its networks" in table([older, newer])
+    notes = compare(older, newer, "older.json").notes
+    assert "the attacker differs: adversarial 1234 then, without networks now" in notes
 
 
 def test_a_report_that_judged_nothing_has_no_rank() -> None:

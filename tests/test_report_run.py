@@ -196,6 +196,20 @@ def test_a_killed_run_goes_on_and_ends_alike(
     assert (tmp_path / rows.name).read_bytes().startswith(b"".join(lines[:5]))
 
 
+def test_what_failed_is_tried_again(
+    done: Path, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(done)
+    header, *lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    broken = [line | {"outcome": "failed", "scores": {}} for line in lines if line["attack"] == 2]
+    kept = [line for line in lines if line["attack"] != 2]
+    text = "\n".join(map(json.dumps, [header, *broken, *kept]))
+    (tmp_path / rows.name).write_text(text + "\n")
+    ran = invoke(*options(data, tiny_model, tmp_path))
+    assert ran.exit_code == 0, ran.output
+    assert timeless(tmp_path) == timeless(done)
+
+
 def test_another_run_in_the_same_folder_is_left_alone(
     done: Path, data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -273,7 +287,8 @@ def test_an_attack_more_is_all_that_is_run(
     assert invoke(*options(data, tiny_model, grown), *words).exit_code == 0
     after = rows_of(grown).read_text().splitlines()
     assert after[: len(before)] == before
-    assert len(after) == len(before) + 3  # one for each pair that can be used
+    # For each pair that can be used: the noise, and what could not be run, tried again.
+    assert len(after) == len(before) + 2 * 3
     assert invoke(*options(data, tiny_model, fresh), *words).exit_code == 0
     assert timeless(grown) == timeless(fresh)
 

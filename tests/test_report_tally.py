@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from advgan.attacks.contract import build
 from advgan.report.analysis import defence_summaries
 from advgan.report.bench import Row
 from advgan.report.plan import Pair, Plan, Suite
@@ -70,6 +71,29 @@ def test_a_refusal_is_a_rejection_and_no_score(plan: Plan) -> None:
     assert made.score(rows[0]) is None
     rate = made.rate(rows, made.accepted)
     assert (rate.count, rate.cases, rate.value) == (1, 2, 0.5)
+
+
+def test_a_refusal_is_a_rejection_behind_a_defence_as_well(plan: Plan) -> None:
+    genuine = [row(pair, 0, 0.9 if pair else None) for pair in range(SPEAKERS)]
+    made = tally(plan, genuine, [row(0, 2, None), row(1, 2, 0.9)])
+    for defence in ("none", DETECTOR):
+        for attack, count, cases in ((0, SPEAKERS - 1, SPEAKERS), (2, 1, 2)):
+            cell = made.cell(attack, defence)
+            assert cell is not None
+            assert (cell.accepted.count, cell.accepted.cases) == (count, cases)
+    assert tally(plan, [row(0, 2, None)]).cell(2, DETECTOR) is None  # it was not run at all
+
+
+def test_intervals_draw_those_who_are_heard(plan: Plan) -> None:
+    """Pair 0: voice 1 attacks voice 0; zero-effort is somebody else, replay the target alone."""
+    made = tally(plan)
+    assert [made.speakers(row(0, attack, 0.5)) for attack in range(3)] == [
+        ("c/0", "c/0"),
+        ("c/0", "c/2"),
+        ("c/0", "c/0"),
+    ]
+    assert build("codec", {"codec": "gsm", "of": "target"}).voice == "target"
+    assert build("codec", {"codec": "gsm"}).voice == build("again-vc", {}).voice == "source"
 
 
 def test_no_score_is_too_low_to_rank_above_a_rejection(plan: Plan) -> None:

@@ -199,6 +199,18 @@ def test_a_state_from_before_newer_keys_goes_on(corpus: Path, tmp_path: Path) ->
     assert loop(run, quiet).step == 10
 
 
+def test_a_state_on_another_basis_is_refused(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(corpus, tmp_path, steps=1)
+    monkeypatch.setattr(GuardTask, "basis", "against guard a")
+    loop(run, quiet).run()
+    loop(run, quiet)
+    monkeypatch.setattr(GuardTask, "basis", "against guard b")
+    with pytest.raises(CheckpointError, match="a run against guard a; this one is against guard b"):
+        loop(run, quiet)
+
+
 def test_a_state_of_another_version_is_refused(corpus: Path, tmp_path: Path) -> None:
     run = config(corpus, tmp_path, steps=1)
     loop(run, quiet).run()

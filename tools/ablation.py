@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     options = parser.parse_args()
     config = load(options.config)
-    rows = {head: judge(config, head, options.out) for head in HEADS}
+    trunk = checkpoint.fingerprint(checkpoint.resolve(str(config.init)) / checkpoint.MODEL_FILE)
+    rows = {head: judge(config, head, options.out / trunk) for head in HEADS}
     replace_file(
         checkpoint.folder() / "guard" / "ablation.json",
         json.dumps({"steps": config.steps, "heads": rows}, indent=2) + "\n",

@@ -41,6 +41,7 @@ from advgan.converter import (
 )  # fmt: skip
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
+from advgan.report.tally import exact_interval
 from advgan.words import Transcript, compare, transcribe
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.bootstrap import Interval
@@ -112,7 +113,7 @@ def measure(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept."""
     verifiers = [judge.verifier for judge in judges]
-    prints = [row.weights, *(f"{v.fingerprint} in {v.scoring.unit}" for v in verifiers)]
+    prints = [row.weights, *(v.scoring.fingerprint for v in verifiers)]
     told = detector.fingerprint if detector else ""
     asked = "+".join([*prints, told, str(options.root), *(["words"] if options.words else [])])
     folder = options.out / row.key
@@ -186,7 +187,10 @@ def profile(judge: Judge, enrolled: Path) -> Embedding:
 def share(
     accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str], seed: int = 0
 ) -> tuple[float, Interval]:
-    """Share accepted, and its 95 % interval over resampled speakers on both sides of the pairs."""
+    """Share accepted, and its 95 % interval over resampled speakers on both sides of the pairs.
+
+    Where all ended alike, it is the exact one for as many cases as there are targets.
+    """
     values = np.asarray(accepted, dtype=float)
     names, index = np.unique([*sources, *targets], return_inverse=True)
     left, right = index[: len(values)], index[len(values) :]
@@ -197,6 +201,8 @@ def share(
         weights = drawn[left] * np.where(within, 1.0, drawn[right])
         if weights.any():
             drawn_shares.append(float((weights * values).sum() / weights.sum()))
+    if values.all() or not values.any():
+        return float(values.mean()), Interval(*exact_interval(values.mean(), len(set(targets))))
     low, high = np.quantile(drawn_shares, [0.025, 0.975])
     return float(values.mean()), Interval(float(low), float(high))
 

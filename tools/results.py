@@ -62,7 +62,7 @@ def measure(system: str, root: Path, again: bool) -> Results:
     digest = sha256((root / "trials.txt").read_bytes()).hexdigest()
     about = {
         "system": system,
-        "fingerprint": verifier.fingerprint,
+        "fingerprint": verifier.scoring.fingerprint,
         "version": __version__,
         "trials_sha256": digest,
     }
@@ -101,7 +101,8 @@ def _calibrated(
     if not path.exists():
         weights = calibration.source_weights(full)
         path.parent.mkdir(parents=True, exist_ok=True)
-        calibration.calibrate(full, verifier.fingerprint, "trials.txt", weights=weights).save(path)
+        made_by = verifier.scoring.fingerprint
+        calibration.calibrate(full, made_by, "trials.txt", weights=weights).save(path)
     return verifier.calibration
 
 

@@ -27,6 +27,7 @@ GROUP = "speakerguard.attacks"
 
 Family = Literal["control", "conversion", "gradient", "query", "physical"]
 Label = Literal["target", "nontarget", "spoof"]
+Voice = Literal["source", "target", "other"]
 
 
 class NotRunError(SpeakerguardError):
@@ -96,6 +97,11 @@ class Attack(BaseModel, ABC):
     def budget(self) -> Budget:
         """What it may spend."""
         return Budget()
+
+    @property
+    def voice(self) -> Voice:
+        """Whose speech, beside the target's, its audio hangs on: intervals draw both."""
+        return "source"
 
     @property
     def title(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label
+from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label, Voice
 from advgan.attacks.guard import Guard
 from speakerguard.audio import SAMPLE_RATE, Waveform
 
@@ -29,6 +29,11 @@ class Genuine(Control):
     name: ClassVar[str] = "genuine"
     label: ClassVar[Label] = "target"
 
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return "target"
+
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         return target
@@ -39,6 +44,11 @@ class ZeroEffort(Control):
 
     name: ClassVar[str] = "zero-effort"
     label: ClassVar[Label] = "nontarget"
+
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return "other"
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
@@ -66,6 +76,11 @@ class VocoderCopy(Control):
 
     name: ClassVar[str] = "vocoder-copy"
     of: Literal["source", "target"] = "source"
+
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return self.of
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""

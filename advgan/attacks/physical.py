@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 from scipy.signal import butter, sosfilt
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError
+from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError, Voice
 from advgan.attacks.guard import Guard
 from advgan.attacks.transforms import round_trip
 from advgan.attacks.voice import pitch_of, reshaped
@@ -53,6 +53,11 @@ class Replay(Physical):
     high: float = Field(default=7000, gt=0, lt=8000)
     snr: float = 30
 
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return "target"
+
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         speaker = butter(2, [self.low, self.high], "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -73,6 +78,11 @@ class Codec(Physical):
     codec: Literal["opus", "vorbis", "mp3", "gsm", "mulaw"] = "opus"
     of: Of = "source"
 
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return self.of
+
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         return round_trip(source if self.of == "source" else self.heard(target), self.codec)
@@ -83,6 +93,11 @@ class Telephone(Physical):
 
     name: ClassVar[str] = "telephone"
     of: Of = "target"
+
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return self.of
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
@@ -100,6 +115,11 @@ class Noise(Physical):
     def budget(self) -> Budget:
         """See :class:`advgan.attacks.contract.Budget`."""
         return Budget(snr=self.snr, target_seconds=self.seconds)
+
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return self.of
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
@@ -128,6 +148,11 @@ class Splice(Physical):
 
     name: ClassVar[str] = "splice"
     snippet: float = Field(default=0.4, gt=0.05, le=5)
+
+    @property
+    def voice(self) -> Voice:
+        """See :attr:`advgan.attacks.contract.Attack.voice`."""
+        return "target"
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge
 from advgan.attacks.guard import Guard
@@ -41,6 +41,12 @@ class Nes(Attack):
     sigma: float = Field(default=0.003, gt=0)
     spare: float = Field(default=0.01, ge=0)
     period: int = Field(default=100, ge=0)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.queries < (least := 2 * (self.samples // 2) + 2):
+            raise ValueError(f"queries must be {least} or more for samples={self.samples}")
+        return self
 
     @property
     def budget(self) -> Budget:
@@ -97,6 +103,12 @@ class DecisionOnly(Attack):
     queries: int = Field(default=500, ge=10)
     samples: int = Field(default=20, ge=2)
     halvings: int = Field(default=6, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.queries < (least := self.halvings + 1):
+            raise ValueError(f"queries must be {least} or more for halvings={self.halvings}")
+        return self
 
     @property
     def budget(self) -> Budget:

@@ -27,7 +27,7 @@ from advgan.report.schema import (
     Rate,
 )
 from advgan.report.tally import Tally, reaches
-from speakerguard.audio import SAMPLE_RATE
+from speakerguard.audio import SAMPLE_RATE, printable
 from speakerguard.metrics import det_curve
 from speakerguard.trials import source_of, speaker_of
 
@@ -236,8 +236,10 @@ def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
         pitch = row.about.get("target_pitch")
         made.append(
             PairInfo(
-                source=pair.source, target=pair.target, enrol=list(pair.enrol), line=pair.line,
-                source_speaker=speaker_of(pair.source), target_speaker=speaker_of(pair.target),
+                source=printable(pair.source), target=printable(pair.target),
+                enrol=[printable(name) for name in pair.enrol], line=pair.line,
+                source_speaker=printable(speaker_of(pair.source)),
+                target_speaker=printable(speaker_of(pair.target)),
                 voice=_voice(pair.target, pitch), usable=row.outcome == "judged",
                 problem=row.message,
             )

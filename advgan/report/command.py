@@ -280,13 +280,7 @@ def _changes(comparison: Comparison) -> list[str]:
 
 def _decides_by(verifier: Verifier) -> str:
     """Changes with a verifier's weights, engine, strangers and thresholds."""
-    from speakerguard.cohort import COHORT_FILE
-    from speakerguard.files import file_hash
-
-    scoring = verifier.scoring
-    files = (scoring.calibration_path, scoring.folder / COHORT_FILE)
-    hashes = [file_hash(path) for path in files if path.exists()]
-    return " ".join([verifier.fingerprint, type(verifier.embedder).__name__, *hashes])
+    return f"{verifier.scoring.decides_by} {type(verifier.embedder).__name__}"
 
 
 class _Bar:

@@ -41,6 +41,7 @@ def compare(earlier: Report, now: Report, name: str) -> Comparison:
             ("the data", earlier.provenance.data_sha256[:12], now.provenance.data_sha256[:12]),
             ("the seed", earlier.provenance.seed, now.provenance.seed),
             ("the code", earlier.provenance.code, now.provenance.code),
+            ("the attacker", _attacker(earlier), _attacker(now)),
         )
         if before != after
     ]
@@ -55,6 +56,12 @@ def compare(earlier: Report, now: Report, name: str) -> Comparison:
             changes.append(Change(what=what, before=before.value, now=rate.value, clear=apart))
     changes.sort(key=lambda change: -abs((change.now or 0.0) - (change.before or 0.0)))
     return Comparison(earlier=name, notes=notes, changes=changes)
+
+
+def _attacker(report: Report) -> str:
+    """The networks it attacks with."""
+    named = sorted(report.provenance.weights.items())
+    return ", ".join(f"{name} {of}" for name, of in named) or "without networks"
 
 
 def worse(comparison: Comparison) -> list[Change]:

@@ -30,7 +30,7 @@ Point = tuple[float, float]
 def histogram(
     parts: Sequence[Histogram], edges: Sequence[float], marks: dict[str, float], unit: str
 ) -> str:
-    """Outlines of the populations, each with area 1, and the thresholds; scores are in ``unit``."""
+    """Outlines of the populations, as shares, and the thresholds; scores are in ``unit``."""
     low, high = edges[0], edges[-1]
     peak = max((max(p.counts) / max(sum(p.counts), 1) for p in parts), default=1.0) or 1.0
     canvas = _Canvas("Scores of the populations with the threshold", low, high, 0.0, peak * 1.05)

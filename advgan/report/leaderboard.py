@@ -43,6 +43,14 @@ def table(reports: list[Report]) -> str:
     suites = {(report.provenance.suite_sha256, report.provenance.data_sha256) for report in reports}
     if len(suites) > 1:
         lines.append("\nThe reports differ in suite or data, so their rows cannot be compared.")
+    attackers = {
+        (report.provenance.code, *sorted(report.provenance.weights.items())) for report in reports
+    }
+    if len(attackers) > 1:
+        lines.append(
+            "\nThe reports were made by different versions of this program or of its networks, so "
+            "not all rows met the same attacks."
+        )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -194,7 +195,7 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
         TrialError: a line cannot be used or a file is missing; the message names both.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TrialError(f"{path}: cannot be read ({error}). Check its name.") from None
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
@@ -296,7 +297,7 @@ class Plan:
         if self.train is not None and self.train.is_dir():
             for path in sorted(p for p in self.train.rglob("*") if p.is_file()):
                 name = path.relative_to(self.train).as_posix()
-                content.update(f"{name} {path.stat().st_size}\n".encode())
+                content.update(os.fsencode(f"{name} {path.stat().st_size}\n"))
         return content.hexdigest()[:16]
 
     def keys(self, weights: Mapping[str, str]) -> list[str]:
@@ -314,6 +315,6 @@ class Plan:
         """SHA-256 over all recordings of the pairs, in order."""
         content = hashlib.sha256()
         for name in sorted({name for pair in self.pairs for name in pair.files}):
-            content.update(name.encode())
+            content.update(os.fsencode(name))
             content.update(hashlib.sha256((self.root / name).read_bytes()).digest())
         return content.hexdigest()

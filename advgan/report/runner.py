@@ -90,7 +90,8 @@ def rows_file(out: Path, digest: str) -> Path:
 def read_rows(path: Path, digest: str, keys: Sequence[str]) -> list[Row]:
     """Rows of earlier runs that are attacks of this one, each under its number in this one.
 
-    A last line that was cut off is taken away.
+    What was not run then, or failed, is left out: it is tried again. A last line that was cut off
+    is taken away.
 
     Raises:
         UsageError: the file is no such list.
@@ -113,7 +114,8 @@ def read_rows(path: Path, digest: str, keys: Sequence[str]) -> list[Row]:
         )
     numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
     found = [(line.pop("key"), line) for line in lines]
-    return [Row(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
+    rows = [Row(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
+    return [row for row in rows if row.outcome not in ("not-run", "failed")]
 
 
 def _write(file: TextIO, content: dict[str, object]) -> None:

@@ -54,10 +54,15 @@ class Tally:
         return found
 
     def speakers(self, row: Row) -> tuple[str, str]:
-        """The claimed speaker, and who made the audio."""
+        """The claimed speaker, and whose voice the audio is or was made from."""
         pair = self.plan.pairs[row.pair]
-        own = self._name(row) == "genuine"
-        return speaker_of(pair.target), speaker_of(pair.target if own else pair.source)
+        voice = self.plan.suite.entries[row.attack].built.voice if row.attack >= 0 else "source"
+        heard = {
+            "source": pair.source,
+            "target": pair.target,
+            "other": next(self.plan.bystanders(row.pair), pair.source),
+        }[voice]
+        return speaker_of(pair.target), speaker_of(heard)
 
     def score(self, row: Row, defence: str = "none") -> float | None:
         """The score behind a defence; None where that flags the claim, or the guard refuses it."""
@@ -173,6 +178,16 @@ class Tally:
         return float(low), float(high)
 
     @cached_property
+    def _run(self) -> set[str]:
+        """Titles of the defences that could be run."""
+        return {title for row in self.rows for title in row.scores}
+
+    @cached_property
+    def _doubting(self) -> set[str]:
+        """Titles of those that call audio suspicious."""
+        return {title for row in self.rows for title in row.suspicion}
+
+    @cached_property
     def _lowest(self) -> float:
         """Below every score of the run."""
         known = (s for row in self.rows for s in row.scores.values() if s is not None)
@@ -187,9 +202,12 @@ class Tally:
 
     def met(self, row: Row, defence: str) -> bool:
         """Whether a row was judged behind a defence, with a limit where that detects."""
-        if defence in row.suspicion and self.speakers(row)[0] not in self.limits.get(defence, {}):
+        if defence in self._doubting and self.speakers(row)[0] not in self.limits.get(defence, {}):
             return False
-        return defence in row.scores or (defence == "none" and row.outcome == "refused")
+        if row.outcome == "refused":  # whatever stands before the verifier
+            against = self.plan.suite.entries[row.attack].against
+            return defence == "none" or (against in ("none", defence) and defence in self._run)
+        return defence in row.scores
 
     def _name(self, row: Row) -> str:
         return self.plan.suite.entries[row.attack].built.name
