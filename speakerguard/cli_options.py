@@ -10,7 +10,12 @@ import typer
 if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
 
-Model = Annotated[str, typer.Option(help="Name of a shipped guard, or the folder of one.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Name of a shipped guard, or the folder of one; ./NAME where a name is both."
+    ),
+]
 Store = Annotated[
     str | None,
     typer.Option(
