@@ -202,7 +202,7 @@ def read_tensors(
         if path.exists():
             raise CheckpointError(f"{path}: cannot be read. Check its permissions.") from None
         raise
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # types numpy lacks
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}). {advice}") from None
 
 
