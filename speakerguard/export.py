@@ -27,6 +27,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import ONNX_FILE, ONNX_FORMAT, onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
+from speakerguard.files import refuse_folder
 from speakerguard.model import SpeakerEncoder
 
 TOLERANCE = 1e-4  # largest difference of any value of an embedding from torch's
@@ -340,8 +341,7 @@ def _require_room(out: Path, to: str) -> None:
         raise UsageError(f"{out}: names no file or folder to write. Add a name to it.")
     if to != "saved_model":
         for path in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
-            if path.is_dir():
-                raise UsageError(f"{path}: is a folder. Name a file, in it or elsewhere.")
+            refuse_folder(path)
     elif out.exists() and not (
         out.is_dir() and ((out / "saved_model.pb").is_file() or not any(out.iterdir()))
     ):
