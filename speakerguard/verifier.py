@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -246,9 +247,12 @@ class Verifier:
         Raises:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
+            UsageError: the margin is negative or no finite number.
         """
         if margin is None:
             margin = MARGIN[self.scoring.unit]
+        if not 0 <= margin < math.inf:  # nan is neither
+            raise UsageError(f"a margin of {margin}: give a finite number from 0.")
         everybody = self.profiles()
         profiles = [profile for profile in everybody if profile.fingerprint == self.fingerprint]
         if not profiles:
