@@ -122,7 +122,7 @@ class OnnxEmbedder:
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
         return [
-            self._session.run(None, {"waveform": _long_enough(clip, self.min_samples)})[0][0]
+            self._session.run(None, {"waveform": long_enough(clip, self.min_samples)})[0][0]
             for clip in waveforms
         ]
 
@@ -146,7 +146,7 @@ class OpenVinoEmbedder:
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
         return [
-            self._model([_long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
+            self._model([long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
         ]
 
 
@@ -294,8 +294,8 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _long_enough(clip: Waveform, least: int) -> Waveform:
-    """A batch of one, float32 (1, n)."""
+def long_enough(clip: Waveform, least: int) -> Waveform:
+    """A batch of one, float32 (1, n). Raises UsageError under ``least`` samples."""
     if len(clip) < least:
         raise UsageError(f"a clip of {len(clip)} samples is too short; {least} are the least.")
     return np.ascontiguousarray(clip[None], dtype=np.float32)

@@ -17,7 +17,7 @@ from speakerguard import checkpoint, engines, store_reader
 from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import NoSuchProfileError, UsageError
+from speakerguard.errors import NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.scoring import COSINE, DEVIATIONS, Scoring
 from speakerguard.speech import Speech, Warning, load_speech
@@ -166,7 +166,18 @@ class Verifier:
         return self.embed_speech([load_speech(source) for source in _several(sources)])
 
     def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
-        """L2-normalised embedding, float32 (dimension,), of each clip of speech."""
+        """L2-normalised embedding, float32 (dimension,), of each clip of speech.
+
+        Raises:
+            NoSpeechError: a clip holds less speech than the model needs.
+        """
+        least = self.embedder.min_samples
+        for clip in speech:
+            if len(clip.samples) < least:
+                raise NoSpeechError(
+                    f"{clip.name}: {len(clip.samples) / SAMPLE_RATE:.1f} s of speech, but "
+                    f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
+                )
         return self.embedder.embed([clip.samples for clip in speech])
 
     def enroll(self, name: str, sources: Sequence[AudioSource], replace: bool = False) -> Enrolment:
