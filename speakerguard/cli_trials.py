@@ -84,9 +84,7 @@ def evaluate(
     seconds: Seconds = None,
     babble: Annotated[
         float | None,
-        typer.Option(
-            callback=finite, help="Put four other talkers so many dB below each probe."
-        ),
+        typer.Option(callback=finite, help="Put four other talkers so many dB below each probe."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     score_norm: ScoreNorm = None,

@@ -22,7 +22,8 @@ def voices(
     tries: Annotated[int, typer.Option(min=1, help="Candidates of each kind and speaker.")] = 2,
     clips: Annotated[int, typer.Option(min=2, help="Clips of each voice.")] = 8,
     apart: Annotated[
-        float, typer.Option(callback=finite, help="Highest cosine of a new voice's mean to any other's.")
+        float,
+        typer.Option(callback=finite, help="Highest cosine of a new voice's mean to any other's."),
     ] = 0.75,
     coherent: Annotated[
         float, typer.Option(callback=finite, help="Lowest mean cosine between a new voice's clips.")

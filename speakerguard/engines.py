@@ -179,8 +179,9 @@ def load(
         model: see above; or a ``.yaml`` file, see :mod:`speakerguard.foreign`.
         engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
             ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch.
-        threads: for one clip, 1 to :data:`MOST_THREADS`; None takes ``SPEAKERGUARD_THREADS``, else as many as there are
-            processors, at most :data:`MAX_THREADS` (for torch, its own default).
+        threads: for one clip, 1 to :data:`MOST_THREADS`; None takes ``SPEAKERGUARD_THREADS``, else
+            as many as there are processors, at most :data:`MAX_THREADS` (for torch, its own
+            default).
 
     Raises:
         CheckpointError: there is none, or it cannot be used.

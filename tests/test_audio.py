@@ -145,9 +145,9 @@ def test_what_was_opened_is_closed(data: bytes, piped: bool, tmp_path: Path) -> 
     os.mkfifo(fifo)
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always")
-        with subprocess.Popen(["cp", path, fifo]) if piped else nullcontext():
-            with suppress(AudioError):
-                read(fifo if piped else path)
+        filling = subprocess.Popen(["cp", path, fifo]) if piped else nullcontext()
+        with filling, suppress(AudioError):
+            read(fifo if piped else path)
         gc.collect()
     assert [str(warning.message) for warning in met] == []
 

@@ -130,7 +130,7 @@ def test_no_folder_is_lost_to_an_export(
     (tmp_path / "link").symlink_to(folder)
     outs = [folder, folder / "..", Path(), Path(".."), tmp_path / "link"]
     for out in outs if to == "saved_model" else outs[:1]:
-        with pytest.raises(UsageError, match="would be lost|names no file|is a folder"):
+        with pytest.raises(UsageError, match=r"would be lost|names no file|is a folder"):
             export(model, to, out)
     if to == "openvino":
         (tmp_path / "other.bin").mkdir()

@@ -221,7 +221,18 @@ def test_reader_and_store_take_a_tilde_alike(
 
 
 @pytest.mark.parametrize(
-    "name", ["Zoë", "李雷", "مريم", "Ольга", "👩🏽‍🚀", "علی\u200cرضا", "ශ්\u200dරී", "O'Brien; --", "a" * 200]
+    "name",
+    [
+        "Zoë",
+        "李雷",
+        "مريم",
+        "Ольга",
+        "👩🏽‍🚀",
+        "علی\u200cرضا",
+        "ශ්\u200dරී",
+        "O'Brien; --",
+        "a" * 200,
+    ],
 )
 def test_names_of_any_script(store: ProfileStore, name: str) -> None:
     store.add(make(name))

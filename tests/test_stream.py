@@ -146,9 +146,7 @@ def test_a_stream_is_no_file(guard: Verifier) -> None:
         follow(guard, "alice", "probe.wav", None)
 
 
-def test_a_closed_standard_input_is_said(
-    guard: Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_standard_input_is_said(guard: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     from speakerguard.cli_stream import follow
 
     monkeypatch.setattr(sys, "stdin", None)
