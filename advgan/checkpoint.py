@@ -24,7 +24,7 @@ from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
-from speakerguard.checkpoint import MODEL_FILE, folder, read_tensors, write_tensors
+from speakerguard.checkpoint import MODEL_FILE, folder, is_name, read_tensors, write_tensors
 from speakerguard.errors import CheckpointError
 
 FORMAT = "advgan-1"
@@ -125,11 +125,14 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
 def resolve(kind: str, model: str | os.PathLike[str]) -> Path:
     """The model file of a checkpoint, given a shipped name, its folder or the file itself.
 
+    A name comes first or last, as :func:`speakerguard.checkpoint.is_name` says.
+
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(model)
-    for candidate in (path, path / MODEL_FILE, folder() / path / MODEL_FILE):
+    path, named = Path(model), folder() / model / MODEL_FILE
+    given = (path, path / MODEL_FILE)
+    for candidate in (named, *given) if is_name(model) else (*given, named):
         if candidate.is_file():
             return candidate
     raise CheckpointError(

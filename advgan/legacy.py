@@ -47,10 +47,12 @@ def load_pth(path: Path) -> Generator:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file.") from None
-    except Exception as error:  # whatever torch meets in a file that is none of its own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from None
+    except Exception:  # torch's own words may advise to run what the file holds
         raise CheckpointError(
-            f"{path}: not a PyTorch file that holds weights alone ({reason})."
+            f"{path}: damaged, or not a PyTorch file that holds weights alone. What else it holds "
+            "may be a program and is not run; give the original's own file."
         ) from None
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -139,26 +140,30 @@ def open_recording(source: AudioSource) -> Recording:
         step = _block_frames(rate, samples.shape[1])
         recording._chunks = (samples[i : i + step] for i in range(0, len(samples), step))
         return recording
-    handle, name = _as_handle(source)
-    size = handle.seek(0, os.SEEK_END)
-    handle.seek(0)
-    if size == 0:
-        raise EmptyAudioError(f"{name}: the file is empty. Record or copy it again.")
-    try:
-        # libsndfile reads a file itself: called back for its bytes, it would swallow a Ctrl-C
-        own = isinstance(handle, io.FileIO) and os.name == "posix"
-        sound = soundfile.SoundFile(handle.fileno() if own else handle, closefd=False)
-    except (RuntimeError, TypeError) as error:
-        reason = str(getattr(error, "error_string", error)).strip(" .").lower()
-        raise NotAudioError(
-            f"{name}: cannot be decoded as audio ({reason}). Convert it to WAV or FLAC."
-        ) from error
-    check_rate(name, sound.samplerate)
-    if not _whole(handle, size, sound.format):
-        raise _truncated(name)
-    recording = Recording(name, sound.samplerate, sound.channels)
-    recording._chunks = _decode(name, sound, handle, size)
-    return recording
+    with ExitStack() as opened:
+        handle, name = _as_handle(source)
+        if handle is not source:
+            opened.enter_context(handle)
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
+        if size == 0:
+            raise EmptyAudioError(f"{name}: the file is empty. Record or copy it again.")
+        try:
+            # libsndfile reads a file itself: called back for its bytes, it would swallow a Ctrl-C
+            own = isinstance(handle, io.FileIO) and os.name == "posix"
+            sound = soundfile.SoundFile(handle.fileno() if own else handle, closefd=False)
+        except (RuntimeError, TypeError) as error:
+            reason = str(getattr(error, "error_string", error)).strip(" .").lower()
+            raise NotAudioError(
+                f"{name}: cannot be decoded as audio ({reason}). Convert it to WAV or FLAC."
+            ) from error
+        opened.enter_context(sound)
+        check_rate(name, sound.samplerate)
+        if not _whole(handle, size, sound.format):
+            raise _truncated(name)
+        recording = Recording(name, sound.samplerate, sound.channels)
+        recording._chunks = _decode(name, sound, handle, size, opened.pop_all())
+        return recording
 
 
 def read(source: AudioSource) -> Waveform:
@@ -169,17 +174,19 @@ def read(source: AudioSource) -> Waveform:
 def _as_handle(source: Any) -> tuple[BinaryIO, str]:
     if isinstance(source, Encoded):
         return io.BytesIO(source), "<bytes>"
+    path = source if isinstance(source, (str, os.PathLike)) else None
     try:
-        if isinstance(source, (str, os.PathLike)):
-            name = printable(os.fspath(source))
-            source = Path(source).open("rb", buffering=0)  # noqa: SIM115
+        if path is not None:
+            name = printable(os.fspath(path))
+            source = Path(path).open("rb", buffering=0)  # noqa: SIM115
         elif hasattr(source, "read"):
             name = printable(getattr(source, "name", "<audio>"))
         else:
             kind = type(source).__name__
             raise UsageError(f"audio is a path, bytes, a file or (samples, rate), not a {kind}.")
         if not (hasattr(source, "seekable") and source.seekable()):
-            source = io.BytesIO(source.read())
+            with source if path is not None else nullcontext():
+                source = io.BytesIO(source.read())
         if not isinstance(source.read(0), bytes):
             raise ValueError("it gives text; open it in binary mode")
     except FileNotFoundError:
@@ -274,11 +281,12 @@ def _ogg_ends(handle: BinaryIO, size: int) -> bool:
 
 
 def _decode(
-    name: str, sound: soundfile.SoundFile, handle: BinaryIO, size: int
+    name: str, sound: soundfile.SoundFile, handle: BinaryIO, size: int, opened: ExitStack
 ) -> Iterator[npt.NDArray[np.float32]]:
+    """The samples, (n, channels) at a time; closes what was ``opened`` for them."""
     step = _block_frames(sound.samplerate, sound.channels)
     declared, got = sound.frames, 0
-    with sound:
+    with opened:
         while True:
             try:
                 chunk = sound.read(step, dtype="float32", always_2d=True)

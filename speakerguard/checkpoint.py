@@ -52,10 +52,21 @@ def available() -> list[str]:
     return sorted({*guards(), *PEER_NAMES})
 
 
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """Whether ``model`` is a bare name: what is shipped comes before a folder called the same.
+
+    >>> is_name("guard"), is_name("./guard"), is_name(Path("guard"))
+    (True, False, False)
+    """
+    return isinstance(model, str) and model != ".." and Path(model).name == model
+
+
 def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,)) -> Path:
     """The folder of a checkpoint, given its name, its folder or its model file.
 
     Args:
+        model: a text of one part, such as ``guard``, is a name first, whatever lies in the working
+            folder; a folder of that name is ``./guard``, or a Path.
         files: names of files of which the folder holds at least one.
 
     Raises:
@@ -63,7 +74,8 @@ def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,))
     """
     path, given = Path(model), os.fspath(model)
     is_file = path.name == MODEL_FILE and path.is_file()
-    for candidate in (path.parent,) if is_file else (path, folder() / path):
+    places = (folder() / path, path) if is_name(model) else (path, folder() / path)
+    for candidate in (path.parent,) if is_file else places:
         if any((candidate / name).is_file() for name in files):
             if kind := _other_kind(candidate):
                 raise CheckpointError(f"{given!r} is a {kind}, which verifies nobody.")
@@ -190,7 +202,7 @@ def read_tensors(
         if path.exists():
             raise CheckpointError(f"{path}: cannot be read. Check its permissions.") from None
         raise
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # types numpy lacks
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}). {advice}") from None
 
 

@@ -28,6 +28,7 @@ from speakerguard.cli_options import (
     Point,
     ScoreNorm,
     Store,
+    finite,
     make_verifier,
 )
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
@@ -109,7 +110,11 @@ def verify(
     file: Annotated[Path, typer.Argument(help="A recording; with --stream, - or mic.")],
     point: Point = None,
     stream: Annotated[
-        bool, typer.Option(help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic.")
+        bool,
+        typer.Option(
+            help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic. What has no WAV "
+            "header is read as mono, 16 kHz, little-endian."
+        ),
     ] = False,
     countermeasure: Annotated[
         str | None,
@@ -122,12 +127,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
-    if stream and countermeasure:
+    if stream and countermeasure is not None:
         raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
     if file == Path("-") and not stream and not file.exists():
         raise UsageError("-: no such file. A pipe is followed with --stream.")
     detector = None
-    if countermeasure:
+    if countermeasure is not None:
         from speakerguard import countermeasure as countermeasures
 
         detector = countermeasures.load(countermeasure)
@@ -168,7 +173,11 @@ def identify(
     point: Point = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0, help="Lead over the next score: by default 0.5, of cosines 0.05."),
+        typer.Option(
+            min=0,
+            callback=finite,
+            help="Lead over the next score: by default 0.5, of cosines 0.05.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show; JSON has all.")] = 5,
     score_norm: ScoreNorm = None,
@@ -234,12 +243,16 @@ def profiles_show(name: str, store: Store = None, as_json: Json = False) -> None
 
 
 @profiles.command("remove")
-def profiles_remove(name: str, store: Store = None) -> None:
+def profiles_remove(name: str, store: Store = None, as_json: Json = False) -> None:
     """Forget NAME."""
+    from speakerguard.profile import clean_name
     from speakerguard.store import ProfileStore
 
     ProfileStore(store).remove(name)
-    print(f"removed {name}")
+    if as_json:
+        _print_json({"removed": clean_name(name)})
+    else:
+        print(f"removed {name}")
 
 
 for command in (cli_trials.embed, cli_trials.score, cli_trials.evaluate, cli_trials.calibrate):

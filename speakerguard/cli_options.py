@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +12,36 @@ import typer
 if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
 
-Model = Annotated[str, typer.Option(help="Name of a shipped guard, or the folder of one.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Name of a shipped guard, or the folder of one; ./NAME where a name is both."
+    ),
+]
+_SQLITE = r"sqlite(\+\w+)?:/{2,3}"
+_PASSING = re.compile(rf"({_SQLITE})?(file:)?:memory:|{_SQLITE}(\?|$|.*[?&]mode=memory)")
+
+
+def _lasting(store: str | None) -> str | None:
+    """Refuse an SQLite database that would be gone when the command ends."""
+    if store and _PASSING.match(store):
+        raise typer.BadParameter(f"{store} is gone when the command ends; name a file.")
+    return store
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse nan and inf, which no range of an option stops."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number.")
+    return value
+
+
 Store = Annotated[
     str | None,
     typer.Option(
-        help="Where profiles live: a database URL or a file.", envvar="SPEAKERGUARD_STORE"
+        help="Where profiles live: a database URL or a file.",
+        envvar="SPEAKERGUARD_STORE",
+        callback=_lasting,
     ),
 ]
 Engine = Annotated[
@@ -31,7 +58,10 @@ Point = Annotated[
 Trials = Annotated[Path, typer.Option(help="Trial list: VoxCeleb, Kaldi or SASV format.")]
 Root = Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")]
 Seconds = Annotated[
-    float | None, typer.Option(min=0.5, help="Use only the first seconds of speech of each file.")
+    float | None,
+    typer.Option(
+        min=0.5, callback=finite, help="Use only the first seconds of speech of each file."
+    ),
 ]
 DEFAULT_MODEL = "guard"
 ScoreNorm = Annotated[

@@ -16,11 +16,13 @@ def follow(verifier: Verifier, name: str, source: str, point: str | None) -> Ver
 
     Raises:
         AudioError: what was heard cannot be judged.
-        UsageError: another source, or no microphone.
+        UsageError: another source, no microphone, or standard input is closed.
     """
     from speakerguard.stream import Stream, read_microphone, read_pipe
 
     if source == "-":
+        if sys.stdin is None:
+            raise UsageError("-: standard input is closed. Pipe a recording in, or use mic.")
         rate, blocks = read_pipe(sys.stdin.buffer)
     elif source == "mic":
         rate, blocks = 16_000, read_microphone()

@@ -17,6 +17,7 @@ from speakerguard.cli_options import (
     ScoreNorm,
     Seconds,
     Trials,
+    finite,
     make_verifier,
 )
 from speakerguard.errors import UsageError
@@ -64,8 +65,10 @@ def score(
     engine: Engine = None,
 ) -> None:
     """Score a trial list; each file is embedded once."""
+    from speakerguard.files import refuse_folder
     from speakerguard.trials import read_trials, write_scores
 
+    refuse_folder(out)
     listed = read_trials(trials)
     verifier = make_verifier(model, None, engine, score_norm)
     table = _score(verifier, listed, root, seconds)
@@ -80,7 +83,8 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for JSON and plots.")] = None,
     seconds: Seconds = None,
     babble: Annotated[
-        float | None, typer.Option(help="Put four other talkers so many dB below each probe.")
+        float | None,
+        typer.Option(callback=finite, help="Put four other talkers so many dB below each probe."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     score_norm: ScoreNorm = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from speakerguard.cli_options import finite
+
 
 def voices(
     corpus: Annotated[Path, typer.Option(help="Folder of labelled speakers to start from.")],
@@ -20,10 +22,11 @@ def voices(
     tries: Annotated[int, typer.Option(min=1, help="Candidates of each kind and speaker.")] = 2,
     clips: Annotated[int, typer.Option(min=2, help="Clips of each voice.")] = 8,
     apart: Annotated[
-        float, typer.Option(help="Highest cosine of a new voice's mean to any other's.")
+        float,
+        typer.Option(callback=finite, help="Highest cosine of a new voice's mean to any other's."),
     ] = 0.75,
     coherent: Annotated[
-        float, typer.Option(help="Lowest mean cosine between a new voice's clips.")
+        float, typer.Option(callback=finite, help="Lowest mean cosine between a new voice's clips.")
     ] = 0.6,
     seed: Annotated[int, typer.Option(min=0, help="Decides who becomes what.")] = 0,
     cache: Annotated[

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 COHORT_FILE = "cohort.safetensors"
 FORMAT = "speakerguard-cohort-1"
 NEAREST = 100  # cohort members that say what is usual for a voice
+LENGTH_ERROR = 0.01  # of an embedding that was kept in half precision, at most
 LEAST_SPREAD = 1e-6  # of their cosines, where all members are alike
 _ROWS = 8_192  # trials normalised at once, so that long lists need no more memory
+_AGAIN = "Make it again with `speakerguard cohort`, or do without: --no-score-norm."
 
 Matrix = npt.NDArray[np.float32]
 
@@ -72,17 +74,18 @@ class Cohort:
         Raises:
             CheckpointError: missing, damaged, or of another model than ``model``.
         """
-        again = "Make it again with `speakerguard cohort`, or do without: --no-score-norm."
         try:
-            about, stored = read_tensors(path, "np", again)
+            about, stored = read_tensors(path, "np", _AGAIN)
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: this model has no cohort. {again}") from None
+            raise CheckpointError(f"{path}: this model has no cohort. {_AGAIN}") from None
         if about.get("format") != FORMAT or "embeddings" not in stored:
-            raise CheckpointError(f"{path}: not a cohort of this program's. {again}")
+            raise CheckpointError(f"{path}: not a cohort of this program's. {_AGAIN}")
         if about.get("model") != model:
             raise CheckpointError(
-                f"{path} belongs to weights {about.get('model')}, these are {model}. {again}"
+                f"{path} belongs to weights {about.get('model')}, these are {model}. {_AGAIN}"
             )
+        if problem := _problem(stored["embeddings"]):
+            raise CheckpointError(f"{path}: its embeddings are {problem}. {_AGAIN}")
         return cls(stored["embeddings"].astype(np.float32), model)
 
     def save(self, path: Path) -> None:
@@ -98,7 +101,15 @@ class Cohort:
 
         The mean of two z-scores: the trial's cosine among the cosines of either side with its
         :data:`NEAREST` nearest cohort members.
+
+        Raises:
+            CheckpointError: the strangers' embeddings have another dimension.
         """
+        if enrol.shape[1] != self.embeddings.shape[1]:
+            raise CheckpointError(
+                f"the cohort's embeddings have {self.embeddings.shape[1]} values, those of model "
+                f"{self.model} have {enrol.shape[1]}. {_AGAIN}"
+            )
         scores = np.empty(len(enrol))
         for start in range(0, len(enrol), _ROWS):
             part = slice(start, start + _ROWS)
@@ -113,6 +124,16 @@ class Cohort:
         count = min(NEAREST, cosines.shape[1])
         nearest = np.partition(cosines, -count, axis=1)[:, -count:]
         return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), LEAST_SPREAD)
+
+
+def _problem(embeddings: npt.NDArray[np.generic]) -> str:
+    """What keeps stored values from being strangers' embeddings; empty where nothing does."""
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f":
+        return f"{embeddings.dtype} of shape {embeddings.shape}, not floats (speakers, dimension)"
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    if not (np.abs(lengths - 1) <= LENGTH_ERROR).all():  # nan is not
+        return "not of length 1"
+    return "" if (embeddings != embeddings[:1]).any() else "not of two different speakers or more"
 
 
 def gather(

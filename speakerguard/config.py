@@ -306,8 +306,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a text file in UTF-8.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of dates that do not exist
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML here: nested too deeply.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
     return content

@@ -6,7 +6,6 @@ metadata, so that no framework but torch is imported.
 
 from __future__ import annotations
 
-import importlib
 import io
 import locale
 import os
@@ -58,7 +57,10 @@ class Check:
 
 def diagnose() -> list[Check]:
     """Look at everything. Never raises: what cannot be looked at is a failed check."""
-    looks = (_system, _packages, _lock, _codecs, _cpu, _memory, _cuda, _encoding, _store, _models)
+    looks = (
+        *(_system, _packages, _lock, _codecs, _cpu, _memory, _cuda, _encoding),
+        *(_store, _engine, _models),
+    )
     checks: list[Check] = []
     for look in looks:
         try:
@@ -278,14 +280,47 @@ def _store() -> Iterator[Check]:
         yield Check("profile store", str(error), False, advice)
 
 
-def _models() -> Iterator[Check]:
+def _engine() -> Iterator[Check]:
+    """What the environment asks to run models on."""
+    from speakerguard import checkpoint, engines
+
     try:
-        names = importlib.import_module("speakerguard.checkpoint").guards()
-        problem = "" if names else "none found"
-    except Exception as error:  # whatever is wrong with it, the other checks stand
-        problem = str(error) or type(error).__name__
-    if problem:
-        advice = "Fetch the repository's checkpoints folder again, or name a model with --model."
-        yield Check("models", problem, False, advice)
+        engine, threads = engines.settings()
+        if engine != "auto":
+            engines.load(checkpoint.DEFAULT)
+    except SpeakerguardError as error:
+        advice = f"Set or unset {engines.ENGINE_VARIABLE} and {engines.THREADS_VARIABLE}."
+        yield Check("engine", str(error), False, advice)
     else:
-        yield Check("models", ", ".join(map(str, names)))
+        yield Check("engine", engine + (f", {threads} threads" if threads else ""))
+
+
+def _models() -> Iterator[Check]:
+    """Each shipped guard, loaded as far as deciding takes, whatever engine is asked for."""
+    from speakerguard import checkpoint
+
+    advice = "Fetch the repository's checkpoints folder again, or name a model with --model."
+    names = checkpoint.guards()
+    usable = []
+    for name in names:
+        try:
+            _load(name)
+            usable.append(name)
+        except Exception as error:  # whatever is wrong with it, the other checks stand
+            yield Check(f"model {name}", str(error) or type(error).__name__, False, advice)
+    if not names:
+        yield Check("models", "none found", False, advice)
+    elif usable:
+        yield Check("models", ", ".join(usable))
+
+
+def _load(name: str) -> None:
+    """Raise what keeps a guard from deciding."""
+    from speakerguard import engines
+    from speakerguard.scoring import Scoring
+
+    embedder = engines.load(name, "auto", 1)
+    scoring = Scoring(embedder.folder, embedder.fingerprint)
+    _ = scoring.calibration
+    some = np.eye(1, embedder.dimension, dtype=np.float32)
+    scoring.compare(some, some)

@@ -28,6 +28,7 @@ Embedding = npt.NDArray[np.float32]
 
 BATCH_SECONDS = 60.0  # of padded speech embedded at once, by torch
 MAX_THREADS = 4  # that an engine takes unasked; one clip gives no work to more
+MOST_THREADS = 1_024  # that may be asked for
 DESCRIPTIONS = (".yaml", ".yml")  # of files that describe other ONNX models
 ENGINE_VARIABLE, THREADS_VARIABLE = "SPEAKERGUARD_ENGINE", "SPEAKERGUARD_THREADS"
 ONNX_FORMAT = "speakerguard-onnx-1"
@@ -121,7 +122,7 @@ class OnnxEmbedder:
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
         return [
-            self._session.run(None, {"waveform": _long_enough(clip, self.min_samples)})[0][0]
+            self._session.run(None, {"waveform": long_enough(clip, self.min_samples)})[0][0]
             for clip in waveforms
         ]
 
@@ -145,7 +146,7 @@ class OpenVinoEmbedder:
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
         return [
-            self._model([_long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
+            self._model([long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
         ]
 
 
@@ -157,6 +158,18 @@ ENGINES: dict[str, Callable[[Path, int | None], Embedder]] = {
 ENGINE_NAMES = ("auto", *ENGINES)
 
 
+def settings(engine: str | None = None, threads: int | None = None) -> tuple[str, int | None]:
+    """Engine and threads as asked for, else as the environment says; see :func:`load`.
+
+    Raises:
+        UsageError: no such engine, or no such number of threads.
+    """
+    engine = engine or os.environ.get(ENGINE_VARIABLE) or "auto"
+    if engine not in ENGINE_NAMES:
+        raise UsageError(f"no engine {engine!r}. Choose one of: {', '.join(ENGINE_NAMES)}.")
+    return engine, _threads(threads)
+
+
 def load(
     model: str | os.PathLike[str], engine: str | None = None, threads: int | None = None
 ) -> Embedder:
@@ -166,17 +179,15 @@ def load(
         model: see above; or a ``.yaml`` file, see :mod:`speakerguard.foreign`.
         engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
             ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch.
-        threads: for one clip; None takes ``SPEAKERGUARD_THREADS``, else as many as there are
-            processors, at most :data:`MAX_THREADS` (for torch, its own default).
+        threads: for one clip, 1 to :data:`MOST_THREADS`; None takes ``SPEAKERGUARD_THREADS``, else
+            as many as there are processors, at most :data:`MAX_THREADS` (for torch, its own
+            default).
 
     Raises:
         CheckpointError: there is none, or it cannot be used.
-        UsageError: no such engine, or it is not installed.
+        UsageError: no such engine or number of threads, or the engine is not installed.
     """
-    engine = engine or os.environ.get(ENGINE_VARIABLE) or "auto"
-    if engine not in ENGINE_NAMES:
-        raise UsageError(f"no engine {engine!r}. Choose one of: {', '.join(ENGINE_NAMES)}.")
-    threads = _threads(threads)
+    engine, threads = settings(engine, threads)
     if model in PEER_NAMES:
         from speakerguard.peers import PeerEmbedder
 
@@ -284,8 +295,8 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _long_enough(clip: Waveform, least: int) -> Waveform:
-    """A batch of one, float32 (1, n)."""
+def long_enough(clip: Waveform, least: int) -> Waveform:
+    """A batch of one, float32 (1, n). Raises UsageError under ``least`` samples."""
     if len(clip) < least:
         raise UsageError(f"a clip of {len(clip)} samples is too short; {least} are the least.")
     return np.ascontiguousarray(clip[None], dtype=np.float32)
@@ -296,8 +307,10 @@ def _default_threads() -> int:
 
 
 def _threads(asked: int | None) -> int | None:
-    if asked is None and (text := os.environ.get(THREADS_VARIABLE)):
-        if not (text.isdecimal() and int(text)):
-            raise UsageError(f"{THREADS_VARIABLE} is {text!r}; give a number of threads from 1.")
-        return int(text)
-    return asked
+    text = str(asked) if asked is not None else os.environ.get(THREADS_VARIABLE)
+    if not text:
+        return None
+    if not (text.isdecimal() and len(text) < 5 and 1 <= int(text) <= MOST_THREADS):
+        source = "the number of threads" if asked is not None else THREADS_VARIABLE
+        raise UsageError(f"{source} is {text!r}; give a number from 1 to {MOST_THREADS}.")
+    return int(text)

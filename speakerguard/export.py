@@ -27,6 +27,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import ONNX_FILE, ONNX_FORMAT, onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
+from speakerguard.files import refuse_folder
 from speakerguard.model import SpeakerEncoder
 
 TOLERANCE = 1e-4  # largest difference of any value of an embedding from torch's
@@ -64,7 +65,8 @@ def export(model: str | os.PathLike[str], to: str, out: Path | None = None) -> E
 
     Raises:
         CheckpointError: there is no such checkpoint, or the export differs from it.
-        UsageError: no such format, a wrong ending, or a package is missing.
+        UsageError: no such format, a wrong ending, a missing package, or a folder in the way; an
+            empty one, or a former ``saved_model``, makes room for a ``saved_model``.
     """
     if to not in FORMATS:
         raise UsageError(f"no format {to!r}. Choose one of: {', '.join(FORMATS)}.")
@@ -72,6 +74,7 @@ def export(model: str | os.PathLike[str], to: str, out: Path | None = None) -> E
     out = out or folder / (f"model{FORMATS[to]}" if FORMATS[to] else "saved_model")
     if out.suffix != FORMATS[to] and FORMATS[to]:
         raise UsageError(f"{out}: the output of --to {to} must end in {FORMATS[to]}.")
+    _require_room(out, to)
     encoder, fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.stem}.{os.getpid()}.part{out.suffix}")
@@ -332,10 +335,36 @@ def _onnx() -> Any:
     return onnx
 
 
+def _require_room(out: Path, to: str) -> None:
+    """Refuse a place that holds anything but an older export of the same kind."""
+    if out.name in ("", ".."):
+        raise UsageError(f"{out}: names no file or folder to write. Add a name to it.")
+    if to != "saved_model":
+        for path in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
+            refuse_folder(path)
+    elif out.exists() and not (
+        out.is_dir() and ((out / "saved_model.pb").is_file() or not any(out.iterdir()))
+    ):
+        raise UsageError(
+            f"{out}: holds something else than a saved_model, which would be lost. Choose another "
+            "name, or an empty folder."
+        )
+
+
 def _replace(part: Path, out: Path) -> None:
-    if out.is_dir():
-        shutil.rmtree(out)
-    part.replace(out)
+    """Put ``part`` in the place of ``out``; what was there goes when it stands."""
+    if not out.is_dir():
+        part.replace(out)
+        return
+    out = out.resolve()  # not a link to it
+    old = out.with_name(f"{out.name}.{os.getpid()}.old")
+    out.replace(old)
+    try:
+        part.replace(out)
+    except OSError:
+        old.replace(out)
+        raise
+    shutil.rmtree(old)
 
 
 def _remove(path: Path) -> None:

@@ -11,6 +11,12 @@ from pathlib import Path
 from speakerguard.errors import UsageError
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise UsageError where a folder, such as ``.``, is given as the file to write."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder. Name a file, in it or elsewhere.")
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Where to write what becomes ``path`` when all went well; its folders are made.
@@ -18,8 +24,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     Its name ends in ``.part``, so that nothing takes what a kill left for a recording.
 
     Raises:
-        UsageError: it cannot be written, as on a full disk; an older file of that name stays.
+        UsageError: it is a folder, or cannot be written, as on a full disk; an older file of that
+            name stays.
     """
+    refuse_folder(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

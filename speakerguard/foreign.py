@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.engines import Embedding, onnx_session
+from speakerguard.engines import Embedding, long_enough, onnx_session
 from speakerguard.errors import CheckpointError
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: Kaldi's 25 ms, 10 ms, next power of two
@@ -47,10 +47,10 @@ class ForeignConfig(BaseModel):
         scale: value of a sample at full scale; Kaldi's own is 32768.
         subtract_mean: whether each band loses its mean over time.
         output: name of the output to take; the first without it.
-        min_seconds: shortest clip it can embed.
+        min_seconds: shortest clip it can embed, a minute at most.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     onnx: str
     input: Literal["fbank", "waveform"]
@@ -62,7 +62,7 @@ class ForeignConfig(BaseModel):
     scale: float = Field(default=1.0, gt=0)
     subtract_mean: bool = True
     output: str | None = None
-    min_seconds: float = Field(default=0.25, ge=WINDOW / SAMPLE_RATE)
+    min_seconds: float = Field(default=0.25, ge=WINDOW / SAMPLE_RATE, le=60)
 
 
 class ForeignEmbedder:
@@ -90,11 +90,12 @@ class ForeignEmbedder:
         self.min_samples = round(self.config.min_seconds * SAMPLE_RATE)
         self._path = path
         self._filters = kaldi_filters(self.config.bands, self.config.low, self.config.high)
-        self.dimension = len(self._embed(np.zeros(2 * SAMPLE_RATE, np.float32) + 1e-3))
+        probe = np.zeros(max(2 * SAMPLE_RATE, self.min_samples), np.float32) + np.float32(1e-3)
+        self.dimension = len(self._embed(probe))
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`speakerguard.engines.Embedder.embed`."""
-        return [self._embed(waveform) for waveform in waveforms]
+        return [self._embed(long_enough(waveform, self.min_samples)[0]) for waveform in waveforms]
 
     def _embed(self, waveform: Waveform) -> Embedding:
         scaled = waveform * np.float32(self.config.scale)

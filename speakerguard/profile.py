@@ -12,8 +12,9 @@ import numpy.typing as npt
 from speakerguard.errors import IncompatibleProfileError, UsageError
 
 MAX_NAME = 200  # characters
-_UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories
-_TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the way text runs
+_UNSHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories
+_JOINERS = "\u200c\u200d"  # shape what they stand between: Arabic, Indic, emoji
+_JOINED = {"Lo", "Mn", "Mc", "Me", "So", "Sk"}  # letters without case among them, others never are
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +115,14 @@ def clean_name(name: str) -> str:
     if not 1 <= len(clean) <= MAX_NAME:
         raise UsageError(f"a name has 1 to {MAX_NAME} characters, not {len(clean)}: choose one.")
     kinds = [unicodedata.category(character) for character in clean]
-    if _UNSHOWN.intersection(kinds) or _TURNING.intersection(clean):
-        raise UsageError(f"the name {clean!a} holds control or undecodable characters: omit them.")
+    around = zip(clean, kinds, ["", *kinds], [*kinds[1:], ""], strict=False)
+    if any(
+        kind in _UNSHOWN and not (character in _JOINERS and {before, after} <= _JOINED)
+        for character, kind, before, after in around
+    ):
+        raise UsageError(
+            f"the name {clean!a} holds control, invisible or undecodable characters: omit them."
+        )
     if not any(kind[0] in "LNPS" for kind in kinds):
         raise UsageError(f"the name {clean!a} has no character that can be seen: choose another.")
     return clean

@@ -61,10 +61,13 @@ def quantise(
 
     Raises:
         CheckpointError: there is no such model.
-        UsageError: the package onnx is missing, or there is no usable speech.
+        UsageError: the package onnx is missing, there is no usable speech, or ``out`` holds the
+            weights of a model.
         TrialError, AudioError: a recording of the trials is missing or unusable; then nothing is
             written.
     """
+    if (out / checkpoint.MODEL_FILE).exists():
+        raise UsageError(f"{out}: holds the weights of a model already. Name another folder.")
     check_files(trials, root)
     folder = checkpoint.resolve(model)
     encoder, fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)

@@ -38,9 +38,9 @@ def read(location: str | os.PathLike[str] | None, name: str | None = None) -> li
     """
     wanted = None if name is None else clean_name(name)
     where = os.fspath(location or os.environ.get(ENVIRONMENT) or default_path())
-    where = where.removeprefix("sqlite:///")
-    path = Path(where).expanduser()
-    if "://" in where or not path.is_file():
+    file = where.removeprefix("sqlite:///")
+    path = Path(where).expanduser() if file == where else Path(file)  # a URL's ~ is a name
+    if "://" in file or not path.is_file():
         return None
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 GROWTH = 1.1  # by how much a recording is longer when it is judged again
 LONGEST = 600.0  # seconds that are kept; who has not spoken enough by then will not
 _NO_PCM = "only 16-bit PCM can be followed. Record with S16_LE, or verify the file itself."
-_ENCODED = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"FORM")
+_ENCODED = (  # what other formats start with; RF64, RIFX and riff (W64) are kinds of WAV
+    *(b"RF64", b"RIFX", b"riff", b"FORM", b".snd", b"fLaC", b"OggS"),
+    *(b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"),
+)
 _BLOCK_SECONDS = 0.1  # read from a pipe or microphone at a time
 
 Samples = npt.NDArray[Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from speakerguard import checkpoint, engines, store_reader
 from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import NoSuchProfileError, UsageError
+from speakerguard.errors import NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.scoring import COSINE, DEVIATIONS, Scoring
 from speakerguard.speech import Speech, Warning, load_speech
@@ -165,7 +166,18 @@ class Verifier:
         return self.embed_speech([load_speech(source) for source in _several(sources)])
 
     def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
-        """L2-normalised embedding, float32 (dimension,), of each clip of speech."""
+        """L2-normalised embedding, float32 (dimension,), of each clip of speech.
+
+        Raises:
+            NoSpeechError: a clip holds less speech than the model needs.
+        """
+        least = self.embedder.min_samples
+        for clip in speech:
+            if len(clip.samples) < least:
+                raise NoSpeechError(
+                    f"{clip.name}: {len(clip.samples) / SAMPLE_RATE:.1f} s of speech, but "
+                    f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
+                )
         return self.embedder.embed([clip.samples for clip in speech])
 
     def enroll(self, name: str, sources: Sequence[AudioSource], replace: bool = False) -> Enrolment:
@@ -246,9 +258,12 @@ class Verifier:
         Raises:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
+            UsageError: the margin is negative or no finite number.
         """
         if margin is None:
             margin = MARGIN[self.scoring.unit]
+        if not 0 <= margin < math.inf:  # nan is neither
+            raise UsageError(f"a margin of {margin}: give a finite number from 0.")
         everybody = self.profiles()
         profiles = [profile for profile in everybody if profile.fingerprint == self.fingerprint]
         if not profiles:

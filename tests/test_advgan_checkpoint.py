@@ -37,6 +37,24 @@ def test_checkpoints_come_back_and_nothing_else_passes_for_one(tmp_path: Path) -
         checkpoint.load("generator", path)
 
 
+def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path / "shipped"))
+    monkeypatch.chdir(tmp_path)
+    for place in ("shipped/vocoder", "vocoder", "own"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model.safetensors").touch()
+    for given, found in (
+        ("vocoder", "shipped/vocoder"),
+        ("./vocoder", "vocoder"),
+        (Path("vocoder"), "vocoder"),
+        ("own", "own"),
+    ):
+        path = checkpoint.resolve("vocoder", given)
+        assert path.resolve() == tmp_path / found / "model.safetensors"
+
+
 def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     network = Generator(GeneratorConfig(width=8, blocks=1))

@@ -179,6 +179,16 @@ def test_original_checkpoints_load_and_convert_as_they_did(tmp_path: Path) -> No
     torch.testing.assert_close(again(source, target), network(source, target), atol=0.02, rtol=0)
 
 
+def test_nobody_is_told_to_run_what_a_checkpoint_holds(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"model": original_layout(generator()), "path": tmp_path}, path)
+    with pytest.raises(CheckpointError, match=r"x\.pth: damaged, or not .* is not run") as caught:
+        load_pth(path)
+    assert "weights_only" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_pth(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["text", "foreign", "missing", "short", "none"])
 def test_files_that_are_no_original_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "x.pth"

@@ -1,10 +1,13 @@
 """Whatever comes in leaves as one waveform, or as an error that says what to do."""
 
+import gc
 import io
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 
 from speakerguard.audio import BLOCK_SECONDS, open_recording, printable, read
 from speakerguard.errors import (
+    AudioError,
     EmptyAudioError,
     InvalidSamplesError,
     NotAudioError,
@@ -125,6 +129,27 @@ def test_a_pipe_in_the_file_system_is_read(tmp_path: Path) -> None:
     (tmp_path / "tone.flac").write_bytes(encode(FLAC, tone()))
     with subprocess.Popen(["cp", tmp_path / "tone.flac", fifo]):
         assert len(read(fifo)) == 24_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(encode(FLAC, tone()), encode(FLAC, tone())[:-2_000], encode(MP3, tone())[:-9_000]),
+        *(encode(WAVS[1], tone())[:-2], encode(WAVS[1], tone(0.3, 2_000), 2_000), b"junk", b""),
+    ],
+)
+@pytest.mark.parametrize("piped", [False, True])
+def test_what_was_opened_is_closed(data: bytes, piped: bool, tmp_path: Path) -> None:
+    path, fifo = tmp_path / "a", tmp_path / "fifo"
+    path.write_bytes(data)
+    os.mkfifo(fifo)
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always")
+        filling = subprocess.Popen(["cp", path, fifo]) if piped else nullcontext()
+        with filling, suppress(AudioError):
+            read(fifo if piped else path)
+        gc.collect()
+    assert [str(warning.message) for warning in met] == []
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100])

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,26 @@ def test_names_and_folders_are_found(saved: Path, monkeypatch: pytest.MonkeyPatc
         checkpoint.resolve("gaurd")
     with pytest.raises(CheckpointError, match="no such model file"):
         checkpoint.load(saved.with_name("other.safetensors"))
+
+
+def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(saved.parents[1]))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for place in ("guard", "own", "runs/guard"):
+        shutil.copytree(saved.parent, place)
+    for given, found in (
+        ("guard", saved.parent),
+        ("./guard", Path("guard")),
+        (Path("guard"), Path("guard")),
+        ("own", Path("own")),
+        ("runs/guard", Path("runs/guard")),
+    ):
+        assert checkpoint.resolve(given) == found
+    monkeypatch.chdir("guard")
+    assert checkpoint.resolve(".") == Path()
 
 
 def test_models_are_listed_whatever_form_they_have(

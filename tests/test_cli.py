@@ -18,6 +18,7 @@ from speakerguard.errors import UsageError
 from speakerguard.trials import read_scores
 
 Clips = dict[str, list[Path]]
+SCORE = ("score", "--trials", "t.txt", "--root", ".", "--out", "s.txt")
 
 
 class Ran:
@@ -121,6 +122,7 @@ def test_a_voice_from_enrolment_to_removal(run: Any, speech: Clips, noise: Path)
     assert accepted.code == 0
     assert accepted.out.startswith("ACCEPT  أليس\n")
     assert "cosine; threshold" in accepted.out
+    assert json.loads(run("profiles", "remove", " bob ", "--json").out) == {"removed": "bob"}
     assert run("profiles", "remove", "أليس").out == "removed أليس\n"
     gone = run("verify", "أليس", own[0])
     assert (gone.code, gone.out) == (4, "")
@@ -193,6 +195,16 @@ def test_exit_codes_tell_what_went_wrong(run: Any, speech: Clips, noise: Path) -
         (2, ("evaluate", "s.txt", "--trials", "t.txt"), "holds scores already"),
         (2, ("evaluate", "s.txt", "--model", "campplus"), "--model: s.txt holds scores already"),
         (2, ("train", "--config", "no.yaml"), "no.yaml"),
+        (2, ("verify", "alice", clip, "--countermeasure", ""), "no countermeasure ''"),
+        (2, ("verify", "alice", "-", "--stream", "--countermeasure", ""), "leave --stream out"),
+        (2, ("score", "--trials", "t.txt", "--root", ".", "--out", "."), ".: is a folder"),
+        (2, ("identify", clip, "--margin", "nan"), "no finite number"),
+        (2, ("identify", clip, "--margin", "inf"), "no finite number"),
+        (2, (*SCORE, "--seconds", "nan"), "no finite number"),
+        (2, (*SCORE, "--seconds", "inf"), "no finite number"),
+        (2, ("evaluate", "--trials", "t.txt", "--babble", "nan"), "no finite number"),
+        (2, ("voices", "--corpus", ".", "--out", "v", "--apart", "nan"), "no finite number"),
+        (2, ("voices", "--corpus", ".", "--out", "v", "--coherent", "nan"), "no finite number"),
     ):
         ran = run(*arguments)
         assert (ran.code, ran.out) == (code, ""), arguments
@@ -219,6 +231,26 @@ def test_the_store_is_where_the_option_says(run: Any, speech: Clips, tmp_path: P
     assert not (tmp_path / "profiles.db").exists()  # which SPEAKERGUARD_STORE names
     run("enroll", "bob", clip)
     assert (tmp_path / "profiles.db").exists()
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        *(":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://"),
+        *("sqlite://?cache=shared", "sqlite:///file::memory:?uri=true"),
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_a_store_that_would_be_gone_is_refused(
+    run: Any, speech: Clips, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = next(iter(speech.values()))[0]
+    for arguments in (("enroll", "alice", clip), ("profiles", "list")):
+        ran = run(*arguments, "--store", store)
+        assert (ran.code, ran.out) == (2, "")
+        assert "gone when the command ends" in " ".join(ran.error.replace("│", "").split())
+    monkeypatch.setenv("SPEAKERGUARD_STORE", store)
+    assert run("profiles", "list").code == 2
 
 
 def test_embed(run: Any, speech: Clips) -> None:

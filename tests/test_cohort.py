@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
+from safetensors.numpy import save_file
 
 from speakerguard import checkpoint, cohort
 from speakerguard.calibration import CalibrationFile
@@ -139,6 +142,47 @@ def test_saved_and_loaded_for_the_same_model_alone(tmp_path: Path) -> None:
         Cohort.load(path, "model-a")
     with pytest.raises(CheckpointError, match="has no cohort"):
         Cohort.load(tmp_path / "none", "model-a")
+
+
+ROWS = unit(0, 30, 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (ROWS[0], r"not floats \(speakers, dimension\)"),
+        (ROWS[None], r"not floats \(speakers, dimension\)"),
+        (np.eye(8, dtype=np.int32), "int32 of shape"),
+        (np.where(np.arange(8) == 3, np.float32("nan"), ROWS), "not of length 1"),
+        (np.where(np.arange(8) == 3, np.float32("inf"), ROWS), "not of length 1"),
+        (1.02 * ROWS, "not of length 1"),
+        (0 * ROWS, "not of length 1"),
+        (ROWS[[2] * 30], "not of two different speakers"),
+        (ROWS[:1], "not of two different speakers"),
+        (ROWS[:0], "not of two different speakers"),
+    ],
+)
+def test_what_cannot_be_strangers_is_refused(
+    rows: np.ndarray, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / cohort.COHORT_FILE
+    about = {"format": cohort.FORMAT, "model": "m"}
+    save_file({"embeddings": np.ascontiguousarray(rows)}, path, metadata=about)
+    with pytest.raises(CheckpointError, match=f"cohort.safetensors: .*{problem}.* Make it again"):
+        Cohort.load(path, "m")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_types_that_numpy_lacks_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    path = tmp_path / cohort.COHORT_FILE
+    safetensors.torch.save_file({"embeddings": torch.eye(8).to(kind)}, path)
+    with pytest.raises(CheckpointError, match="Make it again"):
+        Cohort.load(path, "m")
+
+
+def test_strangers_of_another_dimension_are_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"have 8 values, .* have 16\. Make it again"):
+        Cohort(ROWS, "m").normalise(unit(1, 3, 16), unit(2, 3, 16))
 
 
 def test_one_speaker_is_no_cohort() -> None:

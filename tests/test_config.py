@@ -160,7 +160,10 @@ def test_a_wrong_value_names_file_and_key(tmp_path: Path, old: str, new: str, me
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "a: [1", "\t: x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a\n- b\n", "just words", "a: [1", "\t: x", "out: 2024-13-45", f"a: {'[' * 5_000}"],
+)
 def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"mine.yaml: (must hold keys|not valid YAML)"):
         load(write(tmp_path, text))

@@ -1,6 +1,7 @@
 """The doctor sees each thing that can be wrong, and says what to do about it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from speakerguard import doctor
+from speakerguard import checkpoint, doctor
+from speakerguard.cohort import COHORT_FILE, Cohort
 from speakerguard.doctor import Check, as_dict, diagnose, exit_code, report
 
 
@@ -37,9 +39,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int], list[str]
     return make
 
 
-def test_this_environment_is_sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_this_environment_is_sound(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path
+) -> None:
     monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "new" / "voices.db"))
-    monkeypatch.setattr("speakerguard.checkpoint.guards", lambda: ["guard"])
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
     checks = diagnose()
     assert [check for check in checks if check.ok is False] == []
     assert exit_code(checks) == 0
@@ -159,6 +163,53 @@ def test_a_store_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     check = only(doctor._store(), "profile store")
     assert check.ok is False
     assert "SPEAKERGUARD_STORE" in check.advice
+
+
+def test_models_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, normalised_model: Path
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
+    for name in ("guard", "bad-weights", "bad-thresholds", "bad-cohort", "narrow-cohort"):
+        shutil.copytree(normalised_model, tmp_path / name)
+    assert only(doctor._models(), "models").value == ", ".join(checkpoint.guards())
+    for path in ("bad-weights/model.safetensors", "bad-cohort/cohort.safetensors"):
+        (tmp_path / path).write_bytes(b"x")
+    (tmp_path / "bad-thresholds" / checkpoint.NORMALISED_FILE).unlink()
+    fingerprint = checkpoint.fingerprint(normalised_model / checkpoint.MODEL_FILE)
+    narrow = Cohort(np.eye(2, 8, dtype=np.float32), fingerprint)
+    narrow.save(tmp_path / "narrow-cohort" / COHORT_FILE)
+    checks = list(doctor._models())
+    assert only(iter(checks), "models").value == "guard"
+    for name, says in (
+        ("bad-weights", "not a whole safetensors file"),
+        ("bad-cohort", "not a whole safetensors file"),
+        ("bad-thresholds", "has no thresholds yet"),
+        ("narrow-cohort", "cohort"),
+    ):
+        check = only(iter(checks), f"model {name}")
+        assert (check.ok, says in check.value) == (False, True), check
+        assert check.advice
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("SPEAKERGUARD_ENGINE", "tpu", "no engine 'tpu'"),
+        ("SPEAKERGUARD_ENGINE", "onnxruntime", "model.onnx: no such file"),
+        ("SPEAKERGUARD_THREADS", "0", "give a number from 1"),
+    ],
+)
+def test_what_the_environment_asks_for(
+    variable: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
+    assert only(doctor._engine(), "engine").ok is True
+    monkeypatch.setenv(variable, value)
+    check = only(doctor._engine(), "engine")
+    assert check.ok is False
+    assert says in check.value
+    assert variable in check.advice
+    assert only(doctor._models(), "models").ok is True
 
 
 def test_one_broken_look_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

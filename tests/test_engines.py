@@ -93,7 +93,14 @@ def test_an_engine_may_be_asked_for(
         engines.load("campplus", "onnxruntime")
 
 
-@pytest.mark.parametrize("value", ["0", "two", "-1"])
+@pytest.mark.parametrize("threads", [0, -1, 1_025, 10**11])
+def test_no_such_number_of_threads(exported: Path, threads: int) -> None:
+    for engine in ("torch", "onnxruntime"):
+        with pytest.raises(UsageError, match=f"'{threads}'; give a number from 1 to 1024"):
+            engines.load(exported, engine, threads)
+
+
+@pytest.mark.parametrize("value", ["0", "two", "-1", "1025", "99999999999", "9" * 5_000])
 def test_threads_are_a_number(exported: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("SPEAKERGUARD_THREADS", value)
     with pytest.raises(UsageError, match="SPEAKERGUARD_THREADS"):

@@ -116,3 +116,46 @@ def test_what_cannot_be_exported(model: Path, tmp_path: Path) -> None:
         export(model, "onnx", tmp_path / "model.bin")
     with pytest.raises(CheckpointError, match="no model"):
         export(tmp_path / "nowhere", "onnx")
+
+
+@pytest.mark.parametrize("to", ["saved_model", "onnx", "openvino"])
+def test_no_folder_is_lost_to_an_export(
+    model: Path, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "load", lambda _: pytest.fail("this was work"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / f"work{FORMATS[to]}"
+    folder.mkdir()
+    (folder / "thesis.txt").touch()
+    (tmp_path / "link").symlink_to(folder)
+    outs = [folder, folder / "..", Path(), Path(".."), tmp_path / "link"]
+    for out in outs if to == "saved_model" else outs[:1]:
+        with pytest.raises(UsageError, match=r"would be lost|names no file|is a folder"):
+            export(model, to, out)
+    if to == "openvino":
+        (tmp_path / "other.bin").mkdir()
+        with pytest.raises(UsageError, match=r"other\.bin: is a folder"):
+            export(model, to, tmp_path / "other.xml")
+    assert (folder / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_former_saved_model_goes_when_the_new_one_stands(tmp_path: Path, linked: bool) -> None:
+    out, part = tmp_path / "out", tmp_path / "part"
+    place = tmp_path / "elsewhere" if linked else out
+    place.mkdir()
+    (place / "saved_model.pb").write_text("old")
+    if linked:
+        out.symlink_to(place)
+    exporting._require_room(out, "saved_model")
+    with pytest.raises(FileNotFoundError):
+        exporting._replace(part, out)
+    assert (out / "saved_model.pb").read_text() == "old"
+    part.mkdir()
+    (part / "saved_model.pb").write_text("new")
+    exporting._replace(part, out)
+    assert (out / "saved_model.pb").read_text() == "new"
+    assert not list(tmp_path.glob("*.old"))
+    exporting._require_room(tmp_path / "new", "saved_model")
+    (tmp_path / "empty").mkdir()
+    exporting._require_room(tmp_path / "empty", "saved_model")

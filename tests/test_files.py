@@ -35,6 +35,16 @@ def test_the_older_file_stays_when_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", [".", "..", "folder"])
+def test_a_folder_is_no_file_to_write(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"is a folder\. Name a file"), whole_file(Path(name)):
+        pass
+
+
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     replace_section(path, "a", "no file, nothing to do")

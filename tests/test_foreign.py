@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from speakerguard import engines
-from speakerguard.errors import CheckpointError, ConfigError, UsageError
+from speakerguard.errors import CheckpointError, ConfigError, NoSpeechError, UsageError
 from speakerguard.export import export
 from speakerguard.features import mel_filters
 from speakerguard.foreign import WINDOWS, ForeignEmbedder, fbank, kaldi_filters
+from speakerguard.verifier import Verifier
 
 onnx = pytest.importorskip("onnx")
 Sound = Callable[..., Any]
@@ -90,6 +91,29 @@ def test_filters_are_close_to_those_linear_in_frequency() -> None:
 def test_what_does_not_fit_is_refused(network: Path, text: str, problem: str) -> None:
     with pytest.raises(CheckpointError, match=problem):
         ForeignEmbedder(described(network, text))
+
+
+def test_the_shortest_clip_is_what_the_file_says(
+    network: Path, sound: Sound, speech: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    file = described(network, "input: fbank\nmin_seconds: 60\n")
+    embedder = engines.load(file)
+    assert embedder.min_samples == 960_000
+    embedder.embed([sound(960_000)])
+    with pytest.raises(UsageError, match="a clip of 959999 samples is too short; 960000 are"):
+        embedder.embed([sound(959_999)])
+    guard = Verifier(file, str(tmp_path / "profiles.db"))
+    (short, *_) = next(iter(speech.values()))
+    with pytest.raises(NoSpeechError, match=f"{short.name}: .* s of speech, but other needs 60"):
+        guard.enroll("alice", [short])
+    assert guard.profiles() == []
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize("key", ["scale", "low", "high", "min_seconds"])
+def test_numbers_are_finite(network: Path, key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"other.yaml: {key}: "):
+        ForeignEmbedder(described(network, f"input: fbank\n{key}: {value}\n"))
 
 
 def test_wrong_descriptions(network: Path) -> None:

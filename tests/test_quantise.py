@@ -75,6 +75,14 @@ def test_other_ranges_make_another_model(tiny_model: Path, root: Path, tmp_path:
     assert found[0] == found[1] != found[2]
 
 
+def test_a_model_is_not_quantised_into_another(
+    tiny_model: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakerguard.quantise.check_files", lambda *_: pytest.fail("this is work"))
+    with pytest.raises(UsageError, match=r"holds the weights of a model already\. Name another"):
+        quantise(tiny_model, tiny_model, root, trials_of(root), root)
+
+
 def test_what_cannot_be_made_8_bit(tiny_model: Path, root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no speech found"):

@@ -204,8 +204,35 @@ def test_environment_names_the_store(monkeypatch: pytest.MonkeyPatch, path: Path
         assert store.names() == ["alice"]
 
 
+def test_reader_and_store_take_a_tilde_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "~").mkdir()
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    for place, name in (("~/voices.db", "at-home"), ("sqlite:///~/voices.db", "here")):
+        with ProfileStore(place) as store:
+            store.add(make(name))
+        assert [profile.name for profile in read(place) or ()] == [name]
+    assert (tmp_path / "home" / "voices.db").exists()
+    assert (tmp_path / "~" / "voices.db").exists()
+
+
 @pytest.mark.parametrize(
-    "name", ["Zoë", "李雷", "مريم", "Ольга", "👩🏽‍🚀", "O'Brien; --", "a" * 200]
+    "name",
+    [
+        "Zoë",
+        "李雷",
+        "مريم",
+        "Ольга",
+        "👩🏽‍🚀",
+        "علی\u200cرضا",
+        "ශ්\u200dරී",
+        "O'Brien; --",
+        "a" * 200,
+    ],
 )
 def test_names_of_any_script(store: ProfileStore, name: str) -> None:
     store.add(make(name))
@@ -219,7 +246,14 @@ def test_names_are_the_same_however_composed_but_not_whatever_case(store: Profil
     assert "zoë" not in store
 
 
-@pytest.mark.parametrize("name", ["", " \t ", "a" * 201, "a\nb", "a\x00b", "a\u2028b", "a\udcffb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " \t ", "a" * 201, "a\nb", "a\x00b", "a\u2028b", "a\udcffb"),
+        *("a\u200bb", "a\u2060b", "a\u00adb", "\ufeffa", "a\u202eb", "a\u200db", "a\u200cb"),
+        *("李\u200d", "\u200c李", "李\u200d\u200d雷", "李\u200b雷"),
+    ],
+)
 def test_unfit_names_are_refused(store: ProfileStore, name: str) -> None:
     with pytest.raises(UsageError):
         make(name)

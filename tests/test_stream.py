@@ -104,7 +104,13 @@ def test_a_pipe_ends_where_its_header_says(probe: np.ndarray) -> None:
     np.testing.assert_array_equal(np.concatenate(list(blocks))[:, 0], probe)
 
 
-@pytest.mark.parametrize("start", [b"fLaC", b"OggS", b"ID3\4", b"\xff\xfb\x90\0"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(b"fLaC", b"OggS", b"ID3\4", b"\xff\xfb\x90\0"),
+        *(b"RF64\xff\xff\xff\xffWAVE", b"RIFX\0\0\0\0WAVE", b"riff.\x91\xcf\x11", b".snd\0"),
+    ],
+)
 def test_an_encoded_pipe_is_refused(start: bytes) -> None:
     with pytest.raises(NotAudioError, match="only 16-bit PCM"):
         read_pipe(io.BytesIO(start + bytes(1000)))
@@ -138,3 +144,11 @@ def test_a_stream_is_no_file(guard: Verifier) -> None:
 
     with pytest.raises(UsageError, match="not to a file"):
         follow(guard, "alice", "probe.wav", None)
+
+
+def test_a_closed_standard_input_is_said(guard: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    from speakerguard.cli_stream import follow
+
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="-: standard input is closed"):
+        follow(guard, "alice", "-", None)

@@ -269,6 +269,12 @@ def test_one_recording_is_not_taken_for_several(
             ask(single)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
+def test_a_margin_is_a_number_from_0(guard: Verifier, speech: Clips, margin: float) -> None:
+    with pytest.raises(UsageError, match="finite number from 0"):
+        guard.identify(next(iter(speech.values()))[0], margin=margin)
+
+
 def test_identify_says_whom_it_left_out(
     guard: Verifier, tiny_model: Path, tmp_path: Path, speech: Clips
 ) -> None:
