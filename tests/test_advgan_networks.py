@@ -49,7 +49,7 @@ def test_mel_equals_librosa_with_a_floor(clip: torch.Tensor) -> None:
         pad_mode="reflect",
     )  # fmt: skip
     ours = MelSpectrogram()(clip)[0].numpy()
-    np.testing.assert_allclose(ours, np.log10(np.maximum(theirs, 1e-5)), atol=2e-4)
+    np.testing.assert_allclose(ours, np.log10(np.maximum(theirs, 1e-5)), atol=5e-4)
 
 
 def test_mel_of_digital_silence_is_the_floor() -> None:

@@ -72,9 +72,10 @@ def test_the_needed_cosine_is_where_the_score_meets_the_threshold(scoring: Scori
 
 
 def test_strangers_all_alike_give_no_infinite_gradient(tmp_path: Path) -> None:
-    Cohort(np.repeat(unit(0, 1, 8), 5, axis=0), "m").save(tmp_path / COHORT_FILE)
+    scoring = Scoring(tmp_path, "m")
+    scoring.cohort = Cohort(np.repeat(unit(0, 1, 8), 5, axis=0), "m")
     probe = torch.from_numpy(unit(2, 2, 8)).requires_grad_()
-    Scores(Scoring(tmp_path, "m"))(torch.from_numpy(unit(1, 2, 8)), probe).sum().backward()
+    Scores(scoring)(torch.from_numpy(unit(1, 2, 8)), probe).sum().backward()
     assert probe.grad is not None
     assert probe.grad.isfinite().all()
 
