@@ -100,8 +100,11 @@ class Attack(BaseModel, ABC):
 
     @property
     def voice(self) -> Voice:
-        """Whose speech, beside the target's, its audio hangs on: intervals draw both."""
-        return "source"
+        """Whose speech, beside the target's, its audio hangs on: intervals draw both.
+
+        A parameter ``of`` says so where there is one.
+        """
+        return getattr(self, "of", "source")
 
     @property
     def title(self) -> str:

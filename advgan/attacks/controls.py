@@ -77,11 +77,6 @@ class VocoderCopy(Control):
     name: ClassVar[str] = "vocoder-copy"
     of: Literal["source", "target"] = "source"
 
-    @property
-    def voice(self) -> Voice:
-        """See :attr:`advgan.attacks.contract.Attack.voice`."""
-        return self.of
-
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         return copy_through_vocoder(source if self.of == "source" else target)

@@ -155,9 +155,8 @@ class Guard:
         found = []
         for waveform in waveforms:
             views = self.defence.views(waveform.detach().numpy(), self.rng)
-            seen = [
-                from_pcm(to_pcm(view)) for view in views
-            ]  # rounding fills what a filter empties
+            # Rounded as by the verifier, since that fills what a filter empties.
+            seen = [from_pcm(to_pcm(view)) for view in views]
             scores = self._scores(straight_through(waveform, view) for view in seen)
             found.append(self.defence.to_raise(scores))
         return torch.stack(found)

@@ -78,11 +78,6 @@ class Codec(Physical):
     codec: Literal["opus", "vorbis", "mp3", "gsm", "mulaw"] = "opus"
     of: Of = "source"
 
-    @property
-    def voice(self) -> Voice:
-        """See :attr:`advgan.attacks.contract.Attack.voice`."""
-        return self.of
-
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         return round_trip(source if self.of == "source" else self.heard(target), self.codec)
@@ -93,11 +88,6 @@ class Telephone(Physical):
 
     name: ClassVar[str] = "telephone"
     of: Of = "target"
-
-    @property
-    def voice(self) -> Voice:
-        """See :attr:`advgan.attacks.contract.Attack.voice`."""
-        return self.of
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
@@ -115,11 +105,6 @@ class Noise(Physical):
     def budget(self) -> Budget:
         """See :class:`advgan.attacks.contract.Budget`."""
         return Budget(snr=self.snr, target_seconds=self.seconds)
-
-    @property
-    def voice(self) -> Voice:
-        """See :attr:`advgan.attacks.contract.Attack.voice`."""
-        return self.of
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""

@@ -56,12 +56,10 @@ class Tally:
     def speakers(self, row: Row) -> tuple[str, str]:
         """The claimed speaker, and whose voice the audio is or was made from."""
         pair = self.plan.pairs[row.pair]
-        voice = self.plan.suite.entries[row.attack].built.voice if row.attack >= 0 else "source"
-        heard = {
-            "source": pair.source,
-            "target": pair.target,
-            "other": next(self.plan.bystanders(row.pair), pair.source),
-        }[voice]
+        voice = self.plan.suite.entries[row.attack].built.voice
+        heard = pair.target if voice == "target" else pair.source
+        if voice == "other":
+            heard = next(self.plan.bystanders(row.pair), heard)
         return speaker_of(pair.target), speaker_of(heard)
 
     def score(self, row: Row, defence: str = "none") -> float | None:
