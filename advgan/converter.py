@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor
 
 from advgan import checkpoint
+from advgan.attacks.guard import Guard, Model
 from advgan.checkpoint import load_vocoder
-from advgan.generator import Generator
+from advgan.fitting import fit_voice
+from advgan.generator import Encoding, Generator
 from advgan.guard import GuardLoss
 from advgan.legacy import load_pth
-from advgan.mel import LEVEL, MIN_FRAMES, STANDARD, MelSpectrogram
+from advgan.mel import LEVEL, MIN_FRAMES, STANDARD, MelSpectrogram, to_guard
 from advgan.perturber import Perturber
 from advgan.vocoder import Vocoder
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
@@ -30,11 +33,13 @@ from speakerguard.checkpoint import folder
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.files import whole_file
 from speakerguard.speech import load_speech
+from speakerguard.verifier import Verifier
 
 ADVERSARIAL, PLAIN, PERTURBER = "adversarial", "again-vc", "perturber"
 TAG = "synthetic speech, made by advgan to test speaker verification; not a recording of a person"
 PEAK = 0.99  # louder conversions are turned down
 PIECE_SECONDS = 30.0  # converted at once
+FIT_SECONDS = 3.0  # of the source that a step of fitting hears
 FADE_SECONDS = 0.25  # by which pieces overlap
 
 
@@ -73,13 +78,17 @@ def hear(source: AudioSource, speech_only: bool = False) -> Heard:
     return Heard(speech.name, waveform)
 
 
-def default_generator() -> str:
-    """The adversarial generator where it is shipped, else the plain one.
+def default_generator(steps: int = 0) -> str:
+    """What is shipped to convert with: in one pass the adversarial generator, else the plain one.
+
+    Args:
+        steps: by which the voice is to be fitted; the plain generator is as good a start for that
+            as any and keeps more of the words.
 
     Raises:
         CheckpointError: neither is there.
     """
-    for name in (ADVERSARIAL, PLAIN):
+    for name in (PLAIN, ADVERSARIAL) if steps else (ADVERSARIAL, PLAIN):
         if checkpoint.shipped(name):
             return name
     raise CheckpointError(
@@ -94,7 +103,9 @@ class Converter:
     Args:
         generator: name, folder or file of a checkpoint, or an original AGAIN-VC ``.pth``.
         vocoder: see :func:`advgan.checkpoint.load_vocoder`.
-        guard: the verifier whose embedding of the target a generator is told, if it wants one.
+        guard: the verifier whose embedding of the target a generator is told, if it wants one, and
+            whose score of the target's recording the voice is fitted to.
+        steps: gradient steps of that; see :func:`advgan.fitting.fit_voice`.
 
     Raises:
         CheckpointError: a part is missing or does not fit; weights are never made up.
@@ -107,9 +118,11 @@ class Converter:
         generator: str | os.PathLike[str] | None = None,
         vocoder: str | os.PathLike[str] | None = None,
         guard: str = "guard",
+        steps: int = 0,
     ) -> None:
         self.guard: GuardLoss | None = None
-        name = default_generator() if generator is None else generator
+        self.steps, self._verifier = steps, guard
+        name = default_generator(steps) if generator is None else generator
         self.name = printable(os.fspath(name))
         if Path(name).suffix == ".pth":
             self.generator, self.fingerprint = load_pth(Path(name)), "legacy"
@@ -120,24 +133,53 @@ class Converter:
             self.generator, self.fingerprint = loaded.network, loaded.fingerprint
             if self.generator.config.embedding:
                 self.guard = guard_of(self.name, loaded, guard)
+        self.generator.requires_grad_(False)
         self.vocoder = load_vocoder(vocoder)
         self.mel = MelSpectrogram()
 
-    def convert(self, source: Heard, target: Heard) -> Waveform:
+    def convert(self, source: Heard, target: Heard, claim: Guard | None = None) -> Waveform:
         """The source's words in the target's voice: float32 (about n,), at :attr:`rate`.
 
         What is longer than :data:`PIECE_SECONDS` is converted in pieces that fade into each
         other, so that memory is bounded.
+
+        Args:
+            claim: what the voice is fitted to, in :attr:`steps`; None for a claim to be who
+                speaks in ``target``, before the converter's own verifier.
         """
-        voice, told = self.mel_of(target), None
+        voice = self._voice(target)
+        if self.steps:
+            claim = claim or self._claim(target)
+            say = partial(self._say, source, claim.rng)
+            voice = fit_voice(say, voice, claim, self.steps)
+        pieces = []
         with torch.inference_mode():
-            if self.guard is not None:
-                told = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
-            pieces = []
             for piece in cut_to_pieces(source):
-                made = self.generator(mel_of(piece, self.mel, source.rms), voice, told)
+                made = self.generator.convert(mel_of(piece, self.mel, source.rms), voice)
                 pieces.append(self.vocoder(made)[0].numpy())
         return limited(joined(pieces, round(FADE_SECONDS * self.rate)))
+
+    @torch.no_grad()
+    def _voice(self, target: Heard) -> Encoding:
+        """How the generator hears the target, and is told that the guard does."""
+        told = None
+        if self.guard is not None:
+            told = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
+        return self.generator.voice(self.mel_of(target), told)
+
+    def _say(self, source: Heard, rng: np.random.Generator, voice: Encoding) -> Tensor:
+        """Some of the source as :meth:`convert` says it, at the guard's rate: (1, n)."""
+        words = mel_of(some_of(source, FIT_SECONDS, rng), self.mel, source.rms)
+        sound = self.vocoder(self.generator.convert(words, voice))
+        return to_guard(sound * (PEAK / sound.detach().abs().amax()).clamp(max=1.0))
+
+    def _claim(self, target: Heard) -> Guard:
+        profile = self._model.embed(target.waveform)
+        return Guard(self._model, profile, 0.0, np.random.default_rng(0))
+
+    @cached_property
+    def _model(self) -> Model:
+        return Model(Verifier(self._verifier))
 
     def mel_of(self, heard: Heard) -> Tensor:
         """Mel (1, bands, T) of a recording, at the level that the networks expect."""
@@ -237,6 +279,13 @@ def copy_of(source: Heard, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
             vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in cut_to_pieces(source)
         ]
     return limited(joined(pieces, round(FADE_SECONDS * STANDARD.sample_rate)))
+
+
+def some_of(heard: Heard, seconds: float, rng: np.random.Generator) -> Heard:
+    """A random stretch of a recording; all where it is no longer than ``seconds``."""
+    count = round(seconds * SAMPLE_RATE)
+    start = int(rng.integers(max(0, len(heard.waveform) - count) + 1))
+    return Heard(heard.name, heard.waveform[start : start + count])
 
 
 def cut_to_pieces(heard: Heard) -> list[Heard]:

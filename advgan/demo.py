@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from advgan.command import ending
 from advgan.converter import default_generator
+from advgan.fitting import STEPS
 from advgan.infer import OUT, Session, Settings, describe
 from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
@@ -16,14 +17,14 @@ from speakerguard.errors import CheckpointError
 def main() -> None:
     """Convert and ask."""
     try:
-        generator = default_generator()
+        default_generator()
     except CheckpointError as error:
         print(f"\nno attack in this demo: {error}")
         return
     root, _ = find_data()
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]
     print("\nan attack: one speaker's words in another's voice\n")
-    record = Session(Settings(load=generator)).attack(
+    record = Session(Settings(steps=STEPS)).attack(
         root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=root / wanted[0]
     )
     print(describe(record))

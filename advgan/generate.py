@@ -211,7 +211,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="list the word error rate too; takes half as long again",
     )
-    add_settings(parser)
+    add_settings(parser, 0)
     return parser.parse_args(arguments)
 
 

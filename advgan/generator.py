@@ -91,11 +91,18 @@ class Generator(nn.Module):
         Returns:
             (B, bands, T).
         """
+        return self.convert(source, self.voice(target, embedding))
+
+    def voice(self, target: Tensor, embedding: Tensor | None = None) -> Encoding:
+        """What the decoder is given of a target; arguments as for :meth:`forward`."""
+        heard = self.encode(_eights(target) if self.config.legacy else target)
+        return heard if embedding is None else self.decoder.told_of(heard, embedding)
+
+    def convert(self, source: Tensor, voice: Encoding) -> Tensor:
+        """Words of ``source`` (B, bands, T) in a voice that :meth:`voice` found: (B, bands, T)."""
         frames = source.shape[2]
-        if self.config.legacy:
-            source, target = _eights(source), _eights(target)
-        voice = self.encode(target)
-        converted: Tensor = self.decoder(self.encode(source).content, voice, embedding)
+        content = self.encode(_eights(source) if self.config.legacy else source).content
+        converted: Tensor = self.decoder(content, voice)
         return converted[:, :, :frames]
 
 
@@ -133,16 +140,19 @@ class Decoder(nn.Module):
         self.gru = nn.GRU(width, width, 2, batch_first=not config.legacy)
         self.last = nn.Linear(width, config.bands)
 
-    def forward(self, content: Tensor, target: Encoding, embedding: Tensor | None) -> Tensor:
+    def told_of(self, target: Encoding, embedding: Tensor) -> Encoding:
+        """The voice moved to where a verifier's embedding of it (B, embedding) points."""
+        told = self.told(embedding).float().view(len(embedding), 2, len(target.voice), -1, 1)
+        moved = [
+            Statistics(voice.mean + shift, voice.deviation * (1 + scale))
+            for voice, shift, scale in zip(
+                target.voice, told[:, 0].unbind(1), told[:, 1].unbind(1), strict=True
+            )
+        ]
+        return target._replace(voice=moved)
+
+    def forward(self, content: Tensor, target: Encoding) -> Tensor:
         voices = target.voice
-        if embedding is not None:
-            told = self.told(embedding).float().view(len(embedding), 2, len(voices), -1, 1)
-            voices = [
-                Statistics(voice.mean + shift, voice.deviation * (1 + scale))
-                for voice, shift, scale in zip(
-                    voices, told[:, 0].unbind(1), told[:, 1].unbind(1), strict=True
-                )
-            ]
         y = apply_voice(normalise(content)[0], normalise(target.content)[1])
         y = nn.functional.leaky_relu(self.first(y))
         for block, refine, voice in zip(self.blocks, self.refine, voices, strict=True):

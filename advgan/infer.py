@@ -27,6 +27,7 @@ from advgan import checkpoint
 from advgan.command import at_least, ending, work
 from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav
 from advgan.described import check_config, check_dsp
+from advgan.fitting import STEPS
 from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
 from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
@@ -47,6 +48,7 @@ MODES_OF = {  # what an option is for
     "load": ("convert", "perturb"),
     "config": ("convert",),
     "vocoder": ("convert", "copy"),
+    "steps": ("convert",),
     "eps": ("perturb",),
 }
 
@@ -63,6 +65,7 @@ class Settings:
     mode: str = "convert"
     eps: float | None = None
     vocoder: str | None = None
+    steps: int | None = None
     guard: str = "guard"
     point: str | None = None
     tag: bool = True
@@ -85,7 +88,9 @@ class Session:
         elif settings.mode == "perturb":
             self.converter = PerturbingConverter(settings.load, settings.guard, settings.eps)
         else:
-            self.converter = Converter(settings.load, settings.vocoder, settings.guard)
+            self.converter = Converter(
+                settings.load, settings.vocoder, settings.guard, settings.steps or 0
+            )
             check_config(settings.config, self.converter.generator.config)
         check_dsp(settings.dsp_config)
         self.judge = Judge(settings.guard, settings.point)
@@ -136,6 +141,7 @@ class Session:
             "fingerprint": self.converter.fingerprint,
             "vocoder": self.vocoder,
             "eps": getattr(self.converter, "epsilon", None),
+            "steps": getattr(self.converter, "steps", None),
             "seed": self.settings.seed,
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
@@ -206,6 +212,7 @@ def describe(record: dict[str, Any]) -> str:
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
     llr = record["detector_llr"]
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
+    fitted = f" fitted in {record['steps']} steps" if record["steps"] else ""
     return "\n".join(
         [
             printable(f"{record['source']} -> {record['target']}"),
@@ -215,7 +222,7 @@ def describe(record: dict[str, Any]) -> str:
             f"  quality   {figures or 'not measured'}",
             f"  words     {_shown(record['words'])}",
             f"  took      {record['conversion_seconds']:.2f} s for {sound['seconds']:.1f} s, with "
-            f"{printable(record['generator'])} and {record['vocoder'] or 'no vocoder'}",
+            f"{printable(record['generator'])}{fitted} and {record['vocoder'] or 'no vocoder'}",
             printable(f"  saved     {record['output']}"),
         ]
     )
@@ -288,6 +295,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: getattr(options, name) for name in names})
+    if settings.mode == "convert" and settings.steps is None:
+        settings = dataclasses.replace(settings, steps=options.usual_steps)
     for name, modes in MODES_OF.items():
         if getattr(settings, name) is not None and settings.mode not in modes:
             raise UsageError(
@@ -297,10 +306,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options that every command that converts has."""
+def add_settings(parser: argparse.ArgumentParser, steps: int) -> None:
+    """The options that every command that converts has; ``steps`` of fitting are its default."""
     add = parser.add_argument
-    add("--load", "-l", help="generator: a shipped name, folder, file, or original .pth")
+    add(
+        "--load", "-l",
+        help="generator: a shipped name, folder, file, or original .pth; default: again-vc, or "
+        "adversarial where no voice is fitted",
+    )  # fmt: skip
     add("--config", "-c", type=Path, help="training configuration the weights must agree with")
     add("--dsp-config", "-d", type=Path, help="mel description that must agree with ours")
     add(
@@ -312,6 +325,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     modes = "; ".join(f"{name}: {what}" for name, what in MODES.items())
     add("--mode", choices=MODES, default="convert", help=f"{modes}; default %(default)s")
     add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
+    parser.set_defaults(usual_steps=steps)
+    add(
+        "--steps",
+        type=at_least(0),
+        help="convert: gradient steps by which the voice is fitted to the guard; 0 converts in one "
+        f"pass, many times as fast; default {steps}",
+    )
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
     add("--guard", default="guard", help="verifier that is asked; default %(default)s")
     add("--point", help="its operating point; default: its own")
@@ -337,7 +357,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="do not compare what a speech recogniser hears; it takes half the recording's time",
     )  # fmt: skip
     add("--dry", action="store_true", help="check everything and list the pairs, convert nothing")
-    add_settings(parser)
+    add_settings(parser, STEPS)
     return parser.parse_args(arguments)
 
 

@@ -41,7 +41,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copying(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that gives the source back, so that results are speech."""
-    monkeypatch.setattr(Generator, "forward", lambda _, source, target, *told: source)
+    monkeypatch.setattr(
+        Generator, "convert", lambda _, source, voice: source + 0 * voice.voice[0].mean.sum()
+    )
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def options(tiny_model: Path, weights: Path, *more: object) -> list[str]:
-    base = ["-l", weights, "--vocoder", "griffin-lim", "--guard", tiny_model, *more]
+    base = ["-l", weights, "--vocoder", "griffin-lim", "--steps", 0, "--guard", tiny_model, *more]
     return [str(part) for part in base]
 
 
@@ -107,6 +109,7 @@ def test_one_conversion(
     assert f"{again.score:+.3f} after" in printed
     assert ("ACCEPT" if again.accepted else "reject") in printed
     assert "no discriminator, or no speech" in printed or "LLR" in printed
+    assert record["steps"] == 0
     assert told == [len(read(source)), len(read(wav))]
     assert record["quality"]["word_error_rate"] == pytest.approx(1 / 3)
     assert record["words"]["made"] == "please fall stella"
@@ -168,12 +171,32 @@ def test_the_source_alone_can_be_copied_without_a_generator(
 
 
 @pytest.mark.parametrize(
-    ("mode", "option"), [("copy", "--load"), ("perturb", "--vocoder"), ("convert", "--eps")]
-)
-def test_options_that_a_mode_would_ignore_are_refused(mode: str, option: str) -> None:
-    parsed = infer.parse(["-s", "a.wav", "-t", "b.wav", "--mode", mode, option, "0.01"])
+    ("mode", "option", "value"),
+    [("copy", "--load", "x"), ("perturb", "--vocoder", "x"), ("convert", "--eps", "0.01"),
+     ("perturb", "--steps", "3")],
+)  # fmt: skip
+def test_options_that_a_mode_would_ignore_are_refused(mode: str, option: str, value: str) -> None:
+    parsed = infer.parse(["-s", "a.wav", "-t", "b.wav", "--mode", mode, option, value])
     with pytest.raises(UsageError, match=rf"{option} means nothing with --mode {mode}"):
         infer.settings_of(parsed)
+
+
+def test_voices_are_fitted_one_by_one_but_not_in_sets() -> None:
+    one = infer.parse(["-s", "a.wav", "-t", "b.wav"])
+    several = generate.parse(["--corpus", "x", "-o", "y"])
+    assert infer.settings_of(one).steps == infer.STEPS
+    assert infer.settings_of(several).steps == 0
+    copy = infer.parse(["-s", "a.wav", "-t", "b.wav", "--mode", "copy"])
+    assert infer.settings_of(copy).steps is None
+
+
+def test_what_converts_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a voice is fitted the plain generator does, else the one trained against the guard."""
+    shipped = {"again-vc", "adversarial"}
+    monkeypatch.setattr(checkpoint, "shipped", lambda name: name in shipped)
+    assert [converter.default_generator(steps) for steps in (0, 5)] == ["adversarial", "again-vc"]
+    shipped.remove("again-vc")
+    assert converter.default_generator(5) == "adversarial"
 
 
 @pytest.mark.parametrize("kind", ["short", "silent", "noise", "text"])
@@ -398,6 +421,7 @@ def test_the_demo_converts_only_with_shipped_weights(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(demo, "OUT", tmp_path / "out")
+    monkeypatch.setattr(demo, "STEPS", 1)
     demo.main()
     assert "no attack in this demo: no generator is shipped" in capsys.readouterr().out
     shutil.copytree(tiny_model, tmp_path / "guard")

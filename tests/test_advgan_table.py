@@ -47,7 +47,13 @@ def test_a_table_on_real_speech(
     monkeypatch.setattr(table, "said_in", lambda _: Transcript(("please", "call", "stella"), -1.0))
     monkeypatch.setattr(table, "transcribe", lambda _: Transcript(("please", "call"), -1.0))
     monkeypatch.setattr(judge, "dnsmos", lambda _: {"overall": 3.0, "p808": 3.0})
-    monkeypatch.setattr(Generator, "forward", lambda _, source, target, *told: target)
+    encode = Generator.encode
+    monkeypatch.setattr(
+        Generator, "voice", lambda it, target, *told: encode(it, target)._replace(content=target)
+    )
+    monkeypatch.setattr(
+        Generator, "convert", lambda _, source, voice: voice.content + 0 * voice.voice[0].mean.sum()
+    )
     checkpoint.save(
         "generator", Generator(GeneratorConfig(width=4, blocks=1)), tmp_path / "g.safetensors"
     )
@@ -58,7 +64,7 @@ def test_a_table_on_real_speech(
     (tmp_path / "pairs.tsv").write_text("\n".join(lines))
     command = ["attack_table", "--root", str(root), "--pairs", str(tmp_path / "pairs.tsv"),
                "--judges", str(tiny_model), "--load", f"again-vc={tmp_path / 'g.safetensors'}",
-               "--vocoder", "griffin-lim", "--out", str(tmp_path / "out")]  # fmt: skip
+               "--vocoder", "griffin-lim", "--steps=1", "--out", str(tmp_path / "out")]  # fmt: skip
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(sys, "argv", command)
     threads = torch.get_num_threads()
@@ -67,7 +73,7 @@ def test_a_table_on_real_speech(
     rows = {
         row["key"]: row for row in json.loads((tmp_path / "out/table.json").read_text())["rows"]
     }
-    assert list(rows) == ["zero-effort", "copy", "again-vc", "genuine"]
+    assert list(rows) == ["zero-effort", "copy", "again-vc", "fitted", "genuine"]
     scores = {key: row["guard"]["mean_score"] for key, row in rows.items()}
     assert scores["again-vc"] == pytest.approx(scores["genuine"], abs=0.05)
     assert scores["copy"] == pytest.approx(scores["zero-effort"], abs=0.1)

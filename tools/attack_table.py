@@ -39,6 +39,7 @@ from advgan.converter import (
     hear,
     save_wav,
 )  # fmt: skip
+from advgan.fitting import STEPS
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
 from advgan.report.tally import exact_interval
@@ -52,7 +53,7 @@ from speakerguard.trials import speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000
-GENUINE = "genuine"
+GENUINE, FITTED = "genuine", "fitted"
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
@@ -75,12 +76,18 @@ def rows(options: argparse.Namespace) -> list[Row]:
         Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
         Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
-    for key, title in ((PLAIN, "plain AGAIN-VC"), (ADVERSARIAL, "adversarially trained")):
-        if key in named or checkpoint.shipped(key):
-            converter = Converter(named.get(key, key), options.vocoder, options.judges[0])
-            weights = f"{converter.fingerprint} {vocoder}"
+    fitted = f"plain AGAIN-VC, its voice fitted in {options.steps} steps"
+    for key, title, model, steps in (
+        (PLAIN, "plain AGAIN-VC", PLAIN, 0),
+        (ADVERSARIAL, "adversarially trained", ADVERSARIAL, 0),
+        (FITTED, fitted, PLAIN, options.steps),
+    ):
+        if model in named or checkpoint.shipped(model):
+            generator = named.get(model, model)
+            converter = Converter(generator, options.vocoder, options.judges[0], steps)
+            weights = f"{converter.fingerprint} {vocoder}" + (f" {title}" if steps else "")
             found.append(Row(key, title, _made_by(converter), weights))
-        else:
+        elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
     if PERTURBER in named or checkpoint.shipped(PERTURBER):
         perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
@@ -279,6 +286,7 @@ def main() -> None:
     add("--point", default="fa-1%")
     add("--load", nargs="*", default=[], metavar="ROW=MODEL", help="such as again-vc=runs/x")
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
+    add("--steps", type=at_least(1), default=STEPS, help="of fitting; default %(default)s")
     add("--no-words", dest="words", action="store_false", help="spare the speech recogniser's time")
     add("--readme", action="store_true", help="put the table into README.md, too")
     add("--out", type=Path, default=Path("runs/attack-table"))

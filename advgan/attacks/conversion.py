@@ -17,6 +17,7 @@ from pydantic import Field
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError
 from advgan.attacks.guard import Guard
+from advgan.fitting import STEPS
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 
@@ -49,9 +50,32 @@ class Conversion(Attack):
         from advgan.converter import Heard
 
         heard = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
-        converter = _converter(self.weights)
-        made = converter.convert(Heard("source", source), Heard("target", heard))
+        converter = self._converter()
+        made = converter.convert(Heard("source", source), Heard("target", heard), guard)
         return _at_guard_rate(made, converter.rate)
+
+    def _converter(self) -> Converter:
+        return _made(self.weights)
+
+
+class FittedConversion(Conversion):
+    """AGAIN-VC, and the voice it is given follows the gradient of the score.
+
+    It needs no generator of the guard's own, so it measures any model alike, and adapts to
+    defences. See :func:`advgan.fitting.fit_voice`.
+
+    Attributes:
+        steps: gradient steps, of which each is a conversion.
+    """
+
+    name: ClassVar[str] = "fitted-again-vc"
+    knowledge: ClassVar[Knowledge] = Knowledge.WEIGHTS
+    uses_gradient: ClassVar[bool] = True
+
+    steps: int = Field(default=STEPS, ge=1, le=1000)
+
+    def _converter(self) -> Converter:
+        return _made(self.weights, self.steps)
 
 
 class AdversarialConversion(Conversion):
@@ -86,11 +110,11 @@ class PerturbationGan(Attack):
 
 
 @cache
-def _converter(weights: str) -> Converter:
+def _made(weights: str, steps: int = 0) -> Converter:
     from advgan.converter import Converter
 
     with _not_run("generator", weights):
-        return Converter(weights)
+        return Converter(weights, steps=steps)
 
 
 @cache

@@ -1,0 +1,65 @@
+"""A voice fitted to a verifier: a few gradient steps on what the decoder is given of the target.
+
+A generator puts a target's statistics back layer by layer, and those of one recording, as its
+encoder finds them, need not be what a verifier listens for. Here they follow the gradient of the
+verifier's own score, through vocoder, front end and network, as Adam takes it (Kingma and Ba 2015,
+arXiv 1412.6980). Nothing but the voice moves: 12 numbers a channel, the same for every frame, so
+the words stay, and no sound is added that the generator could not make. A search in the latent
+space of a generator, as of images by Song et al. 2018 (arXiv 1805.07894).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from advgan.generator import Encoding, Statistics
+
+if TYPE_CHECKING:
+    from advgan.attacks.guard import Guard
+
+STEPS = 30
+RATE = 0.1  # of Adam at first, in deviations of a layer; falls to 0 as a cosine
+BETAS = (0.8, 0.95)  # shorter memories than usual, for so few steps
+
+
+def fit_voice(
+    say: Callable[[Encoding], Tensor], voice: Encoding, claim: Guard, steps: int
+) -> Encoding:
+    """The voice that scores most, as far as so many steps lead.
+
+    Args:
+        say: makes sound in a voice, other words each time: waveforms (1, n), 16 kHz, with gradient.
+        voice: to begin with, as :meth:`advgan.generator.Generator.voice` gives it.
+        claim: the score that is climbed; only its gradient is used, no query.
+        steps: how many; each is one conversion.
+    """
+    moves = torch.zeros(len(voice.voice), 2, voice.voice[0].mean.shape[1], requires_grad=True)
+    optimiser = torch.optim.Adam([moves], RATE, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        score = claim.similarity(say(moved(voice, moves))).sum()
+        (moves.grad,) = torch.autograd.grad(-score, [moves])
+        optimiser.step()
+        schedule.step()
+    return moved(voice, moves.detach())
+
+
+def moved(voice: Encoding, moves: Tensor) -> Encoding:
+    """``voice`` with the means and deviations of its layers moved.
+
+    Args:
+        moves: (layers, 2, C): added to means, in mean deviations of a layer, and to logarithms of
+            deviations.
+    """
+    found = [
+        Statistics(
+            layer.mean + layer.deviation.mean() * shift[None, :, None],
+            layer.deviation * scale.exp()[None, :, None],
+        )
+        for layer, (shift, scale) in zip(voice.voice, moves, strict=True)
+    ]
+    return voice._replace(voice=found)
