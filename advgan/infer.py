@@ -273,6 +273,10 @@ def run(options: argparse.Namespace) -> int:
         return 0
     jobs = [(settings, s, t, stem) for (s, t), stem in zip(pairs, stems, strict=True)]
     load_session(settings)  # what is wrong with the settings shows at once
+    if settings.steps:
+        count = f"{len(jobs)} voices" if len(jobs) > 1 else "a voice"
+        said = f"fitting {count} in {settings.steps} steps; --steps 0 converts in one pass"
+        print(said, file=sys.stderr, flush=True)
     failures = sum(_show(result, job) for job, result in work(run_job, jobs, options.njobs))
     if failures:
         print(f"advgan-infer: {failures} of {len(jobs)} failed, listed above", file=sys.stderr)

@@ -81,7 +81,10 @@ class Model:
         elif (self.embedder.folder / checkpoint.MODEL_FILE).is_file():
             network, _ = checkpoint.load(self.embedder.folder / checkpoint.MODEL_FILE)
         else:
-            raise NotRunError(f"{self.embedder.name} has no torch network to take gradients of.")
+            raise NotRunError(
+                f"{self.embedder.name} has no torch network to take "
+                "gradients of: name the model that it was made of."
+            )
         return network.eval().requires_grad_(False)
 
     @cached_property
