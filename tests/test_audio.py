@@ -371,7 +371,8 @@ def test_ctrl_c_while_decoding_is_not_a_damaged_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     soundfile.write(path, rng.uniform(-0.5, 0.5, 16_000 * 60).astype(np.float32), 16_000)
     program = (
-        "import sys, _thread, threading\n"
+        "import signal, sys, _thread, threading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored under nohup
         "from speakerguard.audio import read\n"
         "from speakerguard.errors import AudioError\n"
         "threading.Timer(0.1, _thread.interrupt_main).start()\n"
