@@ -25,14 +25,14 @@ import torch
 
 from advgan import checkpoint
 from advgan.command import at_least, ending, work
-from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav
+from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav, some_of
 from advgan.described import check_config, check_dsp
 from advgan.fitting import STEPS
 from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
 from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
 from advgan.words import Words, compare, transcribe
-from speakerguard.audio import SAMPLE_RATE, printable, read
+from speakerguard.audio import printable, read
 from speakerguard.data import AUDIO_SUFFIXES
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import file_hash, replace_file
@@ -176,11 +176,7 @@ def cut(heard: Heard, frames: int | None, rng: np.random.Generator) -> Heard:
     """``frames`` mel frames of a recording, from a random place; all where it is no longer."""
     if frames is None:
         return heard
-    count = round(frames * STANDARD.hop / STANDARD.sample_rate * SAMPLE_RATE)
-    if len(heard.waveform) <= count:
-        return heard
-    start = int(rng.integers(len(heard.waveform) - count + 1))
-    return Heard(heard.name, heard.waveform[start : start + count])
+    return some_of(heard, frames * STANDARD.hop / STANDARD.sample_rate, rng)
 
 
 def recordings(path: Path) -> list[Path]:
