@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import soxr
 import torch
+from torch import Tensor
 
 from advgan import checkpoint
 from advgan.converter import Heard
 from advgan.discriminator import Discriminator
-from advgan.mel import STANDARD, MelSpectrogram, levelled
+from advgan.mel import LEVEL, STANDARD, MelSpectrogram, from_guard, levelled
 from advgan.quality import dnsmos, pitch_correlation
 from speakerguard import audio
 from speakerguard.audio import AudioSource
@@ -105,9 +106,15 @@ class Detector:
         speech = load_speech(source).samples  # as in training, without silences
         wide = soxr.resample(speech, audio.SAMPLE_RATE, STANDARD.sample_rate, "HQ")
         with torch.inference_mode():
-            mel = self.mel(torch.from_numpy(levelled(wide))[None])
-            score = float(self.network.score(mel)[0])
-        return self.scale * score + self.offset
+            return float(self._llr(torch.from_numpy(levelled(wide))[None]))
+
+    def llr_of(self, speech: Tensor) -> Tensor:
+        """Nearly the same, with gradient, of speech (n,) at 16 kHz without its silences."""
+        wide = from_guard(speech[None])
+        return self._llr(wide * LEVEL / wide.square().mean().sqrt().clamp(min=1e-9))
+
+    def _llr(self, wide: Tensor) -> Tensor:
+        return self.scale * self.network.score(self.mel(wide))[0] + self.offset
 
 
 def quality(path: Path, source: Heard) -> dict[str, float | None]:

@@ -7,10 +7,13 @@ called without arguments and gives an object with ``llr``. The verifier itself j
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from speakerguard.audio import AudioSource
 from speakerguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP = "speakerguard.countermeasures"
 
@@ -20,6 +23,14 @@ class Countermeasure(Protocol):
 
     def llr(self, source: AudioSource) -> float:
         """Log-likelihood ratio, natural, of real against made speech; above 0 for real."""
+
+
+@runtime_checkable
+class Differentiable(Countermeasure, Protocol):
+    """One that attacks can follow the gradient of, and are made to: the stricter test."""
+
+    def llr_of(self, speech: Tensor) -> Tensor:
+        """As ``llr``, with gradient: speech (n,) at 16 kHz without its silences to a scalar."""
 
 
 def load(name: str) -> Countermeasure:

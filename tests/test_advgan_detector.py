@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from attacking import Make, quiet
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from advgan.vocoder import NeuralVocoder, VocoderConfig
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.errors import UsageError
 from speakerguard.loop import Loop
+from speakerguard.speech import load_speech
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,12 @@ def test_the_detector_learns_from_what_was_generated(
     silence = np.zeros(SAMPLE_RATE, np.float32)
     padded = detector.llr((np.concatenate([silence, clip, silence]), SAMPLE_RATE))
     assert padded == pytest.approx(detector.llr(file), abs=0.5)
+    speech = torch.from_numpy(load_speech(file).samples).requires_grad_()
+    llr = detector.llr_of(speech)
+    assert llr.item() == pytest.approx(detector.llr(file), abs=0.2)
+    (slope,) = torch.autograd.grad(llr, speech)
+    assert slope.isfinite().all()
+    assert slope.any()
     assert {"scale", "offset"} <= checkpoint.load("discriminator", tmp_path / "run").about.keys()
     with pytest.raises(UsageError, match="advgan-generate -o"):
         task_of(make("discriminator", tmp_path / "x", spoofs=[tmp_path]))

@@ -11,7 +11,15 @@ import torch
 from advgan.attacks.contract import NotRunError, build
 from advgan.attacks.controls import RandomNoise
 from advgan.attacks.gradient import GradientAttack
-from advgan.attacks.guard import Guard, Model, from_pcm, straight_through, to_pcm
+from advgan.attacks.guard import (
+    PER_NAT,
+    SURE,
+    Guard,
+    Model,
+    from_pcm,
+    straight_through,
+    to_pcm,
+)
 from advgan.report.defences import defence
 from speakerguard.audio import Waveform, read
 from speakerguard.speech import load_speech
@@ -179,6 +187,55 @@ def test_an_adaptive_attack_does_better_behind_its_defence(bench: Bench, title: 
     behind = make(defence=defence(title))
     assert similarity(behind, adaptive) > similarity(behind, source)
     assert similarity(behind, adaptive) > similarity(behind, blind) - 0.02 * behind.per_cosine
+
+
+@pytest.mark.parametrize("name", ["countermeasure", "combined"])
+def test_an_attack_that_knows_of_a_countermeasure_deceives_it_as_well(
+    bench: Bench, name: str
+) -> None:
+    make, source, target = bench
+    parts = {"parts": ["quantise", "countermeasure"]}
+    standing = defence({name: parts} if name == "combined" else name)
+    attack = build("pgd", {"epsilon": 0.004, "steps": 12})
+    made = build("again-vc", {}).run(source, target, make())
+    blind = attack.run(made, target, make())
+    knowing = attack.run(made, target, make(defence=standing))
+    doubts = [standing.suspicion(audio, [0.0]) for audio in (blind, knowing)]
+    assert doubts[0] is not None
+    assert doubts[1] is not None
+    assert doubts[0] > -SURE
+    assert doubts[1] < doubts[0] - 1
+    behind = make(defence=standing)
+    assert similarity(behind, knowing) > similarity(behind, made)
+
+
+def test_an_llr_that_is_high_enough_asks_for_no_more(bench: Bench) -> None:
+    make, source, _ = bench
+    found = []
+    for llr in (SURE - 2, SURE, SURE + 5):
+        standing = defence("countermeasure")
+        standing.__dict__["_judge"] = Judge(llr)
+        found.append(similarity(make(defence=standing), source))
+    guard = make()
+    near = pytest.approx(similarity(guard, source), abs=0.01 * guard.per_cosine)  # 16 bits
+    assert found[1] == found[2] == near
+    assert found[0] == pytest.approx(found[1] - 2 * PER_NAT * guard.per_cosine, abs=1e-4)
+    standing = defence("countermeasure")
+    standing.__dict__["_judge"] = type("Opaque", (), {"llr": lambda self, source: -9.0})()
+    assert similarity(make(defence=standing), source) == found[1]
+
+
+class Judge:
+    """A countermeasure of one opinion."""
+
+    def __init__(self, llr: float) -> None:
+        self.opinion = llr
+
+    def llr(self, source: object) -> float:
+        return self.opinion
+
+    def llr_of(self, speech: torch.Tensor) -> torch.Tensor:
+        return self.opinion + 0 * speech.sum()
 
 
 def test_sixteen_bits_there_and_back() -> None:

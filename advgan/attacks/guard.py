@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
 
 Pcm = npt.NDArray[np.int16]
+SURE = 2.0  # LLR of a countermeasure that an attacker is content with
+PER_NAT = 0.05  # of cosine that he gives for one more
 
 
 def to_pcm(waveform: Waveform) -> Pcm:
@@ -150,22 +152,26 @@ class Guard:
         """Score against the profile, differentiable: (B, n) to (B,).
 
         A defence is passed straight through: what it gives goes forward, and the gradient goes
-        back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). What speech
-        detection would cut away has no gradient; where it would refuse the audio, all of it has.
+        back as if it had done nothing (BPDA, Athalye et al. 2018, arXiv 1802.00420). Where a
+        countermeasure stands there, too, what its LLR lacks of :data:`SURE` is taken away, at
+        :data:`PER_NAT`. What speech detection would cut away has no gradient; where it would
+        refuse the audio, all of it has.
         """
         if self.defence is None:
-            return self._scores(waveforms)
+            return self._scores([_speech_of(waveform) for waveform in waveforms])
         found = []
         for waveform in waveforms:
             views = self.defence.views(waveform.detach().numpy(), self.rng)
             # Rounded as by the verifier, since that fills what a filter empties.
             seen = [from_pcm(to_pcm(view)) for view in views]
-            scores = self._scores(straight_through(waveform, view) for view in seen)
-            found.append(self.defence.to_raise(scores))
+            speech = [_speech_of(straight_through(waveform, view)) for view in seen]
+            raised = self.defence.to_raise(self._scores(speech))
+            if (llr := self.defence.realness(speech[0])) is not None:
+                raised = raised - PER_NAT * self.per_cosine * (SURE - llr).clamp(min=0)
+            found.append(raised)
         return torch.stack(found)
 
-    def _scores(self, waveforms: Iterable[Tensor]) -> Tensor:
-        speech = [_speech_of(waveform) for waveform in waveforms]
+    def _scores(self, speech: Iterable[Tensor]) -> Tensor:
         embeddings = torch.cat([self.model.network(clip[None]) for clip in speech])
         scores: Tensor = self.model.scores(torch.from_numpy(self.profile)[None], embeddings)
         return scores

@@ -59,6 +59,13 @@ class Defence(BaseModel, ABC):
         """What an attacker who knows this defence raises, given the scores of its views (V,)."""
         return scores.mean()
 
+    def realness(self, speech: Tensor) -> Tensor | None:
+        """What else it must be told: an LLR of real against made speech (n,), with gradient.
+
+        None if it asks for nothing else, or nobody can say how to give it that.
+        """
+        return None
+
     @property
     def title(self) -> str:
         """Name and the parameters that were set."""
@@ -192,6 +199,11 @@ class Countermeasure(Defence):
         """See :meth:`Defence.suspicion`."""
         return -self._judge.llr((to_pcm(waveform), SAMPLE_RATE))
 
+    def realness(self, speech: Tensor) -> Tensor | None:
+        """See :meth:`Defence.realness`."""
+        judge = self._judge
+        return judge.llr_of(speech) if isinstance(judge, countermeasure.Differentiable) else None
+
 
 class Combined(Defence):
     """Several in a row; only the last may have several views or detect.
@@ -229,6 +241,10 @@ class Combined(Defence):
     def to_raise(self, scores: Tensor) -> Tensor:
         """See :meth:`Defence.to_raise`."""
         return self._built[-1].to_raise(scores)
+
+    def realness(self, speech: Tensor) -> Tensor | None:
+        """See :meth:`Defence.realness`."""
+        return self._built[-1].realness(speech)
 
     @property
     def title(self) -> str:
