@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from speakerguard import checkpoint
 from speakerguard.config import GuardRunConfig
+from speakerguard.data import default_workers
 from speakerguard.devset import DevSet, chosen
 from speakerguard.loop import Task
 from speakerguard.model import SpeakerEncoder
@@ -37,7 +38,7 @@ class EncoderTask(Task):
             # the others wait while the first prepares speech and asks the teacher
             patience = timedelta(days=1)
             torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=patience)
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(default_workers())  # the others wait for the first, which prepares
         self.settings = config
         self.dev = DevSet(config.data.dev, config.data.dev_trials) if self.leads else None
         if not self.leads:
@@ -45,6 +46,7 @@ class EncoderTask(Task):
         self.heard = hears(self.rank)
         if self.leads and self.world > 1:
             torch.distributed.barrier()
+        torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)  # after the teacher, which would draw from it
 
     def start_from(self, encoder: SpeakerEncoder) -> None:

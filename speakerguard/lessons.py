@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.augment import Augmenter, NoiseBank, equalise, rms
@@ -40,7 +41,7 @@ from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
 from speakerguard.loop import Report
 from speakerguard.morph import invent_voice, mix_voices
-from speakerguard.teacher import FRAME, VALUES, Listener, Progress, at_speed, teach_frames
+from speakerguard.teacher import FRAME, VALUES, Listener, at_speed, teach_frames
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME
@@ -77,7 +78,8 @@ class Lessons(Dataset[Lesson]):
         further = (*((data.unlabelled,) if data.unlabelled else ()), *config.also)
         self.sets += [_prepare(folder, data.cache, False, report) for folder in further]
         if config.mixed:
-            self.sets.append(mixed_speech(self.sets, data.cache, config.seed, report))
+            mixed = mixed_speech(self.sets, data.cache, config.seed, report, config.workers)
+            self.sets.append(mixed)
         self.frames = [teach_frames(s, each_tenth(report, "teacher")) for s in self.sets]
         self.embeddings = [np.load(s.folder / "campplus-1.npy") for s in self.sets]
         self.mean = self.embeddings[0].astype(np.float32).mean(axis=0)
@@ -190,18 +192,17 @@ class Changed:
             data = config.data
             bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
             listener, progress = Listener(), each_tenth(report, "changed crops")
-            augmenter = Augmenter(bank, lambda n, rng: np.resize(lessons.voice(rng), n))
-            while done < config.changed:
-                count = min(_TOGETHER, config.changed - done)
-                made = [_change(lessons, augmenter, done + i) for i in range(count)]
-                waveforms = np.stack(made)
-                rows = slice(done, done + count)
-                crops[rows] = np.round(waveforms * 32_767)
-                heard, seen = listener(torch.from_numpy(waveforms))
+            numbers = range(done, config.changed)
+            making = DataLoader(_Changes(lessons, bank), _TOGETHER, sampler=numbers,
+                                num_workers=config.workers)  # fmt: skip
+            for waveforms in making:
+                rows = slice(done, done + len(waveforms))
+                crops[rows] = torch.round(waveforms * 32_767)
+                heard, seen = listener(waveforms)
                 embeddings[rows], frames[rows] = heard.numpy(), seen.numpy()
                 for kept in (crops, embeddings, frames):
                     kept.flush()  # before it is counted
-                done += count
+                done += len(waveforms)
                 replace_file(progress_file, str(done))
                 progress(done, config.changed)
         return cls(folder)
@@ -210,47 +211,77 @@ class Changed:
 _PARTS = ("crops", "embeddings", "frames")
 
 
-def _change(lessons: Lessons, augmenter: Augmenter, number: int) -> Waveform:
-    """Changed crop ``number``: float32 (:data:`CROP`,)."""
-    rng = np.random.default_rng([lessons.config.seed, 1, number])
-    crop = lessons.voice(rng)
-    if rng.random() < 0.15:
-        other = lessons.voice(rng)
-        crop = crop + other * (rms(crop) / rms(other) * 10 ** (-rng.uniform(0, 10) / 20))
-    if rng.random() < 0.5:
-        crop = equalise(crop, rng)
-    if rng.random() < 0.6:
-        crop = augmenter(crop, float(rng.uniform(0.2, 1)), rng)
-    return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
+class _Changes(Dataset[Waveform]):
+    """Changed crops by number: float32 (:data:`CROP`,)."""
+
+    def __init__(self, lessons: Lessons, bank: NoiseBank) -> None:
+        self.lessons = lessons
+        self.augmenter = Augmenter(bank, lambda n, rng: np.resize(lessons.voice(rng), n))
+
+    def __getitem__(self, number: int) -> Waveform:
+        lessons = self.lessons
+        rng = np.random.default_rng([lessons.config.seed, 1, number])
+        crop = lessons.voice(rng)
+        if rng.random() < 0.15:
+            other = lessons.voice(rng)
+            crop = crop + other * (rms(crop) / rms(other) * 10 ** (-rng.uniform(0, 10) / 20))
+        if rng.random() < 0.5:
+            crop = equalise(crop, rng)
+        if rng.random() < 0.6:
+            crop = self.augmenter(crop, float(rng.uniform(0.2, 1)), rng)
+        return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
 
 
-def mixed_speech(sets: list[SpeechSet], cache: Path, seed: int, report: Report) -> SpeechSet:
+def mixed_speech(
+    sets: list[SpeechSet], cache: Path, seed: int, report: Report, workers: int = 0
+) -> SpeechSet:
     """Every segment once more, with a part of the spectra and pitch of a second speaker.
 
-    It is kept as prepared speech is, below ``cache``.
+    It is kept as prepared speech is, below ``cache``; ``workers`` processes make it.
     """
     recipe = json.dumps([seed, [speech.folder.name for speech in sets]])
     folder = cache / f"mixed-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not (folder / "index.json").exists():
-        write_prepared(folder, "mixed", _mixed(sets, seed, each_tenth(report, "mixed voices")), [])
+        mixing, progress = _Mixed(sets, seed), each_tenth(report, "mixed voices")
+
+        def pieces() -> Iterator[Piece]:
+            made = DataLoader(mixing, None, num_workers=workers)
+            for done, (place, samples) in enumerate(zip(mixing.places, made, strict=True), start=1):
+                if len(samples):
+                    yield samples.numpy(), None, "{}/{}".format(*place)
+                progress(done, len(mixing.places))
+
+        write_prepared(folder, "mixed", pieces(), [])
     return load_prepared(folder)
 
 
-def _mixed(sets: list[SpeechSet], seed: int, progress: Progress) -> Iterator[Piece]:
-    places = [(s, i) for s, speech in enumerate(sets) for i in range(len(speech))]
-    lenders = [(s, i) for s, i in places if sets[s].lengths[i] > LEAST_LENT * SAMPLE_RATE]
-    if len(lenders) < 2:
-        raise UsageError(f"mixed: no two stretches of speech last {LEAST_LENT} s; set mixed: false")
-    for done, (number, index) in enumerate(places, start=1):
-        rng = np.random.default_rng([seed, 2, done])
-        while (lender := lenders[int(rng.integers(len(lenders)))]) == (number, index):
+class _Mixed(Dataset[npt.NDArray[np.int16]]):
+    """Mixed segments by number: int16 (n,), empty where the voices do not mix."""
+
+    def __init__(self, sets: list[SpeechSet], seed: int) -> None:
+        self.sets, self.seed = sets, seed
+        self.places = [(s, i) for s, speech in enumerate(sets) for i in range(len(speech))]
+        long = LEAST_LENT * SAMPLE_RATE
+        self.lenders = [(s, i) for s, i in self.places if sets[s].lengths[i] > long]
+        if len(self.lenders) < 2:
+            raise UsageError(
+                f"mixed: no two stretches of speech last {LEAST_LENT} s; set mixed: false"
+            )
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> npt.NDArray[np.int16]:
+        rng = np.random.default_rng([self.seed, 2, number + 1])
+        place = self.places[number]
+        while (lender := self.lenders[int(rng.integers(len(self.lenders)))]) == place:
             pass
-        own, other = sets[number].segment(index), sets[lender[0]].segment(lender[1])
+        own, other = (self.sets[s].segment(i) for s, i in (place, lender))
         mixed = mix_voices(own, other, float(rng.uniform(*SHARES)))
-        if np.isfinite(mixed).all():
-            mixed = mixed / max(1.0, float(np.abs(mixed).max()))
-            yield np.round(mixed * 32_767).astype(np.int16), None, f"{number}/{index}"
-        progress(done, len(places))
+        if not np.isfinite(mixed).all():
+            return np.zeros(0, np.int16)
+        mixed = mixed / max(1.0, float(np.abs(mixed).max()))
+        return np.round(mixed * 32_767).astype(np.int16)
 
 
 def _prepare(folder: Path, cache: Path, labelled: bool, report: Report) -> SpeechSet:

@@ -30,12 +30,13 @@ Halves = npt.NDArray[np.float16]
 class Listener:
     """The teacher with its frames: waveforms (B, n) to embeddings (B, 192), frames (B, T, 512).
 
-    Embeddings are L2-normalised, ``T`` is ceil(n / :data:`FRAME`) or one less; both float32, from
-    a network in bfloat16.
+    Embeddings are L2-normalised, ``T`` is ceil(n / :data:`FRAME`) or one less; both float32, on
+    the CPU, from a network in bfloat16, on a GPU where there is one.
     """
 
     def __init__(self) -> None:
-        self.network = CamPlusPlus()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = CamPlusPlus().to(self.device)
         self._heard: list[Tensor] = []
         last = self.network.network.xvector.out_nonlinear
         last.register_forward_hook(lambda _, __, frames: self._heard.append(frames))
@@ -43,12 +44,12 @@ class Listener:
     def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         self._heard.clear()
         with torch.inference_mode():
-            features = self.network.features(waveforms)
-            with torch.autocast("cpu", torch.bfloat16):
+            features = self.network.features(waveforms.to(self.device))
+            with torch.autocast(self.device.type, torch.bfloat16):
                 embeddings = self.network.embed_features(features)
             fine = self._heard.pop().float()
             frames = nn.functional.avg_pool1d(fine, _POOLED, _POOLED, ceil_mode=True)
-        return embeddings, frames.transpose(1, 2)
+        return embeddings.cpu(), frames.transpose(1, 2).cpu()
 
 
 def teach(
