@@ -21,7 +21,7 @@ from torch import Tensor
 from advgan import checkpoint
 from advgan.attacks.guard import Guard, Model
 from advgan.checkpoint import load_vocoder
-from advgan.fitting import fit_voice
+from advgan.fitting import finish, fit_voice
 from advgan.generator import Encoding, Generator
 from advgan.guard import GuardLoss
 from advgan.legacy import load_pth
@@ -106,9 +106,12 @@ class Converter:
         guard: the verifier whose embedding of the target a generator is told, if it wants one, and
             whose score of the target's recording the voice is fitted to.
         steps: gradient steps of that; see :func:`advgan.fitting.fit_voice`.
+        epsilon: bound of a perturbation that follows; see :func:`advgan.fitting.finish`. None for
+            nothing.
 
     Raises:
         CheckpointError: a part is missing or does not fit; weights are never made up.
+        UsageError: ``epsilon`` is out of bounds.
     """
 
     rate = STANDARD.sample_rate
@@ -119,9 +122,11 @@ class Converter:
         vocoder: str | os.PathLike[str] | None = None,
         guard: str = "guard",
         steps: int = 0,
+        epsilon: float | None = None,
     ) -> None:
         self.guard: GuardLoss | None = None
         self.steps, self._verifier = steps, guard
+        self.epsilon = None if epsilon is None else checked_epsilon(epsilon)
         name = default_generator(steps) if generator is None else generator
         self.name = printable(os.fspath(name))
         if Path(name).suffix == ".pth":
@@ -144,12 +149,13 @@ class Converter:
         other, so that memory is bounded.
 
         Args:
-            claim: what the voice is fitted to, in :attr:`steps`; None for a claim to be who
-                speaks in ``target``, before the converter's own verifier.
+            claim: what the voice is fitted to, and the sound; None for a claim to be who speaks
+                in ``target``, before the converter's own verifier.
         """
         voice = self._voice(target)
-        if self.steps:
-            claim = claim or self._claim(target)
+        if claim is None and (self.steps or self.epsilon):
+            claim = self._claim(target)
+        if self.steps and claim:
             say = partial(self._say, source, claim.rng)
             voice = fit_voice(say, voice, claim, self.steps)
         pieces = []
@@ -157,7 +163,8 @@ class Converter:
             for piece in cut_to_pieces(source):
                 made = self.generator.convert(mel_of(piece, self.mel, source.rms), voice)
                 pieces.append(self.vocoder(made)[0].numpy())
-        return limited(joined(pieces, round(FADE_SECONDS * self.rate)))
+        sound = limited(joined(pieces, round(FADE_SECONDS * self.rate)))
+        return limited(finish(sound, claim, self.epsilon)) if self.epsilon and claim else sound
 
     @torch.no_grad()
     def _voice(self, target: Heard) -> Encoding:
@@ -226,9 +233,8 @@ class PerturbingConverter:
         self.name = printable(os.fspath(PERTURBER if model is None else model))
         self.network, self.fingerprint = loaded.network, loaded.fingerprint
         self.guard = guard_of(self.name, loaded, guard)
-        self.epsilon = self.network.config.epsilon if epsilon is None else epsilon
-        if not 0 < self.epsilon <= 0.1:
-            raise UsageError(f"--eps is {self.epsilon:g}; give a number above 0, at most 0.1.")
+        trained = self.network.config.epsilon
+        self.epsilon = trained if epsilon is None else checked_epsilon(epsilon)
         self.mel = MelSpectrogram()
 
     def convert(self, source: Heard, target: Heard) -> Waveform:
@@ -242,6 +248,17 @@ class PerturbingConverter:
                 changed = waveform + scale * self.network.delta(waveform, voice)
                 pieces.append(changed.clamp(-1, 1)[0].numpy())
         return joined(pieces, round(FADE_SECONDS * SAMPLE_RATE))
+
+
+def checked_epsilon(epsilon: float) -> float:
+    """``epsilon``, if it can be the largest change of a sample.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not 0 < epsilon <= 0.1:
+        raise UsageError(f"--eps is {epsilon:g}; give a number above 0, at most 0.1.")
+    return epsilon
 
 
 def guard_of(name: str, loaded: checkpoint.Loaded, guard: str) -> GuardLoss:

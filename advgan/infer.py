@@ -49,7 +49,7 @@ MODES_OF = {  # what an option is for
     "config": ("convert",),
     "vocoder": ("convert", "copy"),
     "steps": ("convert",),
-    "eps": ("perturb",),
+    "eps": ("convert", "perturb"),
 }
 
 
@@ -89,7 +89,11 @@ class Session:
             self.converter = PerturbingConverter(settings.load, settings.guard, settings.eps)
         else:
             self.converter = Converter(
-                settings.load, settings.vocoder, settings.guard, settings.steps or 0
+                settings.load,
+                settings.vocoder,
+                settings.guard,
+                settings.steps or 0,
+                settings.eps,
             )
             check_config(settings.config, self.converter.generator.config)
         check_dsp(settings.dsp_config)
@@ -209,6 +213,7 @@ def describe(record: dict[str, Any]) -> str:
     llr = record["detector_llr"]
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
     fitted = f" fitted in {record['steps']} steps" if record["steps"] else ""
+    fitted += f", perturbed by {record['eps']:g}" if record["eps"] else ""
     return "\n".join(
         [
             printable(f"{record['source']} -> {record['target']}"),
@@ -324,7 +329,11 @@ def add_settings(parser: argparse.ArgumentParser, steps: int) -> None:
     add("--seed", type=at_least(0), default=SEED, help="of those places; default %(default)s")
     modes = "; ".join(f"{name}: {what}" for name, what in MODES.items())
     add("--mode", choices=MODES, default="convert", help=f"{modes}; default %(default)s")
-    add("--eps", type=float, help="perturb: largest change of a sample, full scale 1")
+    add(
+        "--eps", type=float,
+        help="largest change of a sample, full scale 1: by perturb, or by a perturbation after a "
+        "conversion, which has none unless told",
+    )  # fmt: skip
     parser.set_defaults(usual_steps=steps)
     add(
         "--steps",

@@ -172,7 +172,7 @@ def test_the_source_alone_can_be_copied_without_a_generator(
 
 @pytest.mark.parametrize(
     ("mode", "option", "value"),
-    [("copy", "--load", "x"), ("perturb", "--vocoder", "x"), ("convert", "--eps", "0.01"),
+    [("copy", "--load", "x"), ("perturb", "--vocoder", "x"), ("copy", "--eps", "0.01"),
      ("perturb", "--steps", "3")],
 )  # fmt: skip
 def test_options_that_a_mode_would_ignore_are_refused(mode: str, option: str, value: str) -> None:

@@ -16,6 +16,7 @@ from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import to_guard
 from advgan.report.defences import defence
 from advgan.report.plan import Entry
+from speakerguard.errors import UsageError
 from speakerguard.verifier import Verifier
 
 
@@ -85,6 +86,25 @@ def test_a_converter_fits_to_its_own_guard_or_to_a_claim(
     third = claim(model, hear(list(speech.values())[2][0]))
     assert not np.array_equal(fitted.convert(source, target, third), sounds[1])
     np.testing.assert_array_equal(plain.convert(source, target, third), sounds[0])
+
+
+def test_a_finished_conversion_is_nearly_the_same_and_scores_more(
+    voices: tuple[Heard, Heard], model: Model
+) -> None:
+    source, target = voices
+    epsilon, asked = 0.001, claim(model, target)
+    plain, finished = Converter("again-vc"), Converter("again-vc", epsilon=epsilon)
+    sounds = [c.convert(source, target) for c in (plain, finished)]
+    heard = [to_guard(torch.from_numpy(sound)[None]) for sound in sounds]
+    scores = [float(asked.similarity(one)) for one in heard]
+    assert scores[1] > scores[0] + 1
+    assert len(sounds[0]) == len(sounds[1])
+    assert 0.5 * epsilon < float((heard[1] - heard[0]).abs().quantile(0.99)) < 1.1 * epsilon
+    attack = build("fitted-again-vc", {"steps": 1, "epsilon": epsilon})
+    audio = attack.run(source.waveform, target.waveform, asked)
+    assert asked.score(audio) > scores[0] + 1
+    with pytest.raises(UsageError, match="--eps is 2"):
+        Converter("again-vc", epsilon=2)
 
 
 def test_a_step_hears_some_of_the_words() -> None:

@@ -53,7 +53,8 @@ from speakerguard.trials import speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000
-GENUINE, FITTED = "genuine", "fitted"
+GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
+EPSILON = 0.0005  # after fitting: 16 steps of 16 bits, about 50 dB under the speech
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
@@ -77,15 +78,17 @@ def rows(options: argparse.Namespace) -> list[Row]:
         Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
     fitted = f"plain AGAIN-VC, its voice fitted in {options.steps} steps"
-    for key, title, model, steps in (
-        (PLAIN, "plain AGAIN-VC", PLAIN, 0),
-        (ADVERSARIAL, "adversarially trained", ADVERSARIAL, 0),
-        (FITTED, fitted, PLAIN, options.steps),
+    for key, title, model, steps, epsilon in (
+        (PLAIN, "plain AGAIN-VC", PLAIN, 0, None),
+        (ADVERSARIAL, "adversarially trained", ADVERSARIAL, 0, None),
+        (FITTED, fitted, PLAIN, options.steps, None),
+        (PERTURBED, f"the same, then perturbed by {EPSILON:g}", PLAIN, options.steps, EPSILON),
     ):
         if model in named or checkpoint.shipped(model):
             generator = named.get(model, model)
-            converter = Converter(generator, options.vocoder, options.judges[0], steps)
-            weights = f"{converter.fingerprint} {vocoder}" + (f" {title}" if steps else "")
+            converter = Converter(generator, options.vocoder, options.judges[0], steps, epsilon)
+            how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
+            weights = f"{converter.fingerprint} {vocoder}{how}"
             found.append(Row(key, title, _made_by(converter), weights))
         elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)

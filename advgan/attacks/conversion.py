@@ -66,6 +66,8 @@ class FittedConversion(Conversion):
 
     Attributes:
         steps: gradient steps, of which each is a conversion.
+        epsilon: largest change of a sample by a perturbation of the conversion, which follows the
+            gradient as well; None for nothing. See :func:`advgan.fitting.finish`.
     """
 
     name: ClassVar[str] = "fitted-again-vc"
@@ -73,9 +75,10 @@ class FittedConversion(Conversion):
     uses_gradient: ClassVar[bool] = True
 
     steps: int = Field(default=STEPS, ge=1, le=1000)
+    epsilon: float | None = Field(default=None, gt=0, le=0.1)
 
     def _converter(self) -> Converter:
-        return _made(self.weights, self.steps)
+        return _made(self.weights, self.steps, self.epsilon)
 
 
 class AdversarialConversion(Conversion):
@@ -110,11 +113,11 @@ class PerturbationGan(Attack):
 
 
 @cache
-def _made(weights: str, steps: int = 0) -> Converter:
+def _made(weights: str, steps: int = 0, epsilon: float | None = None) -> Converter:
     from advgan.converter import Converter
 
     with _not_run("generator", weights):
-        return Converter(weights, steps=steps)
+        return Converter(weights, steps=steps, epsilon=epsilon)
 
 
 @cache
