@@ -234,18 +234,20 @@ class LessonWeights(Strict):
     """Weights of what a student must say as its teacher does; 0 leaves one out.
 
     Attributes:
-        frames: the teacher's frames, by mean squared error.
+        frames: the teacher's last layer in every frame, by mean squared error.
+        hints: two earlier layers likewise, from what the trunk gives.
         cosine: its embedding, by one minus the cosine.
         similarity: the cosines between the embeddings of a batch.
     """
 
     frames: float = Field(default=10.0, ge=0)
+    hints: float = Field(default=10.0, ge=0)
     cosine: float = Field(default=5.0, ge=0)
     similarity: float = Field(default=10.0, ge=0)
 
     @model_validator(mode="after")
     def _learns(self) -> Self:
-        if not (self.frames or self.cosine or self.similarity):
+        if not any(weight for _, weight in self):
             raise ValueError("every loss has weight 0; give one a weight, such as frames: 10")
         return self
 
@@ -256,16 +258,14 @@ class LessonConfig(GuardRunConfig):
     Attributes:
         lessons: weights of the losses; a file with this section is of this kind.
         batch: crops a step and process, of 2.08 s.
-        changed: crops to change and ask the teacher about once, before training; half of each
-            batch. 0 leaves them out. Each takes 80 kB in the cache.
-        mixed: whether every segment is also heard with a part of a second speaker's spectra.
+        crops: to make and ask the teacher about once, before training. Each takes 100 kB in the
+            cache.
         also: folders of further speech, without labels, such as ``advgan-generate`` writes.
     """
 
     lessons: LessonWeights
     batch: int = Field(default=64, ge=2)
-    changed: int = Field(default=40_000, ge=0)
-    mixed: bool = True
+    crops: int = Field(default=40_000, ge=4)
     also: tuple[Path, ...] = ()
 
     @model_validator(mode="after")

@@ -1,21 +1,23 @@
-"""What a student hears of its teacher, crop by crop and frame by frame.
+"""What a student hears of its teacher, crop by crop, frame by frame and layer by layer.
 
 A teacher is a function, and the student learns it as one: both hear the same crop, however it was
 changed, and the student must say what the teacher says of *that* crop (Beyer et al. 2022, "a good
-teacher is patient and consistent", arXiv 2106.05237), in every frame and as an embedding. Frames
-hold words as well as voices, of which a corpus has many more than speakers; so they teach what
-carries over to voices that nobody has heard.
+teacher is patient and consistent", arXiv 2106.05237). Of the whole of it that is an embedding,
+and in every frame the values of the teacher's last layer and of two earlier ones ("hints", Romero
+et al. 2015, arXiv 1412.6550). Frames hold words as well as voices, of which a corpus has many more
+than speakers; and early layers hold how a voice sounds rather than whose it is. So they teach
+what carries over to voices that nobody has heard.
 
-Half of the crops are stretches of recordings as they are. The other half were changed once, in
-pace, pitch and formants, by a second voice, a microphone's response, rooms and noise, and lie in
-a file with the teacher's answer.
+A quarter of the crops are stretches of recordings as they are. The others were changed once, in
+pace, pitch and formants, by a second voice, a microphone's response, rooms and noise. They lie in
+files with the teacher's answers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,47 +31,45 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.augment import Augmenter, NoiseBank, equalise, rms
 from speakerguard.batches import each_tenth, stretch
 from speakerguard.config import LessonConfig
-from speakerguard.data import (
-    Piece,
-    SpeechSet,
-    default_workers,
-    load_prepared,
-    prepare,
-    write_prepared,
-)
+from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
 from speakerguard.loop import Report
 from speakerguard.morph import invent_voice, mix_voices
-from speakerguard.teacher import FRAME, VALUES, Listener, at_speed, teach_frames
+from speakerguard.teacher import FRAME, HINTS, VALUES, Listener, at_speed
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME
+RECORDED = 4  # one crop of so many is as it was recorded
 PEAK = 0.7
 PACES = (0.7, 1.4)  # slowest and fastest
 HIGHEST_PITCH = 1.6  # that a voice is played at to make another
-LEAST_LENT = 1.5  # seconds of the second voice, to take spectra from
-SHARES = (0.3, 0.75)  # of the second voice, at least and at most
+SHARES = (0.3, 0.75)  # of the second voice in a mixed one, at least and at most
 LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
 _TOGETHER = 32  # crops that the teacher hears at once
+_SOME = 4_000  # crops that means and deviations are taken of
 
-Place = tuple[int, int]  # a set of speech, a segment in it
+Floats = npt.NDArray[np.float32]
 
 
 class Lesson(NamedTuple):
-    """A batch: crops (B, :data:`CROP`), embeddings (B, 192), frames (B, :data:`FRAMES`, 512).
+    """A batch: crops (B, :data:`CROP`) and what the teacher says of them.
 
-    Embeddings are unit vectors once freed of the teacher's mean; frames have mean 0 and deviation
-    1 over the corpus.
+    Attributes:
+        waveforms: (B, :data:`CROP`).
+        embeddings: (B, 192), unit vectors once freed of the teacher's mean over recordings.
+        frames: (B, :data:`FRAMES`, 512), each value with mean 0 and deviation 1 over recordings.
+        hints: (B, :data:`FRAMES`, 768), likewise.
     """
 
     waveforms: Tensor
     embeddings: Tensor
     frames: Tensor
+    hints: Tensor
 
 
 class Lessons(Dataset[Lesson]):
-    """Lesson number ``step`` of a run, made on demand from what is prepared once."""
+    """Lesson number ``step`` of a run, drawn from crops that are prepared once."""
 
     def __init__(self, config: LessonConfig, rank: int = 0, report: Report = print) -> None:
         self.config, self.rank = config, rank
@@ -77,14 +77,6 @@ class Lessons(Dataset[Lesson]):
         self.sets = [_prepare(folder, data.cache, True, report) for folder in data.folders]
         further = (*((data.unlabelled,) if data.unlabelled else ()), *config.also)
         self.sets += [_prepare(folder, data.cache, False, report) for folder in further]
-        if config.mixed:
-            mixed = mixed_speech(self.sets, data.cache, config.seed, report, config.workers)
-            self.sets.append(mixed)
-        self.frames = [teach_frames(s, each_tenth(report, "teacher")) for s in self.sets]
-        self.embeddings = [np.load(s.folder / "campplus-1.npy") for s in self.sets]
-        self.mean = self.embeddings[0].astype(np.float32).mean(axis=0)
-        some = self.frames[0][0][:: max(1, len(self.frames[0][0]) // 20_000)].astype(np.float32)
-        self.middle, self.spread = some.mean(axis=0), some.std(axis=0) + LEAST_SPREAD
         self.places = [
             (number, index)
             for number, speech in enumerate(self.sets)
@@ -93,66 +85,60 @@ class Lessons(Dataset[Lesson]):
         if not self.places:
             seconds = CROP / SAMPLE_RATE
             raise UsageError(f"{data.folders[0]}: no stretch of speech lasts {seconds:.2f} s.")
-        self.changed = Changed.prepare(self, report) if config.changed else None
+        self.crops = Crops.prepare(self, report)
+        _, embeddings, *layers = (part[: _SOME * RECORDED : RECORDED] for part in self.crops.parts)
+        self.mean = embeddings.astype(np.float32).mean(axis=0)
+        self.scales = [_scale(values) for values in layers]
 
     def __len__(self) -> int:
         return self.config.steps
 
     def __getitem__(self, step: int) -> Lesson:
         rng = np.random.default_rng([self.config.seed, self.rank, step])
-        half = self.config.batch // 2 if self.changed else 0
-        rows = [self._plain(rng) for _ in range(self.config.batch - half)]
-        if self.changed:
-            rows += [self.changed.row(int(i)) for i in rng.integers(len(self.changed), size=half)]
-        waveforms, embeddings, frames = (np.stack(part) for part in zip(*rows, strict=True))
-        waveforms = waveforms * 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1)).astype(np.float32)
+        rows = rng.integers(len(self.crops), size=self.config.batch)
+        crops, embeddings, *layers = self.crops.rows(rows)
+        gains = 10 ** rng.uniform(-0.5, 0.3, (len(rows), 1)).astype(np.float32)
         return Lesson(
-            torch.from_numpy(waveforms),
+            torch.from_numpy(crops * gains),
             nn.functional.normalize(torch.from_numpy(embeddings - self.mean), dim=1),
-            torch.from_numpy((frames - self.middle) / self.spread),
+            *(
+                torch.from_numpy((values - middle) / spread)
+                for values, (middle, spread) in zip(layers, self.scales, strict=True)
+            ),
         )
 
-    def _plain(self, rng: np.random.Generator) -> tuple[Waveform, Waveform, Waveform]:
-        """A stretch of a recording: the crop, the whole segment's embedding, the crop's frames."""
-        number, index = self.draw(rng)
-        speech, (frames, begin) = self.sets[number], self.frames[number]
-        there = begin[index + 1] - begin[index]
-        most = min(int(speech.lengths[index] - CROP) // FRAME, int(there) - FRAMES)
-        first = int(rng.integers(max(0, most) + 1))
-        crop = speech.segment(index)[first * FRAME : first * FRAME + CROP]
-        at = begin[index] + first
-        heard = frames[at : min(at + FRAMES, begin[index + 1])].astype(np.float32)
-        heard = np.concatenate([heard, *[heard[-1:]] * (FRAMES - len(heard))])
-        return crop, self.embeddings[number][index].astype(np.float32), heard
-
-    def draw(self, rng: np.random.Generator) -> Place:
-        """A random segment that holds a whole crop."""
-        return self.places[int(rng.integers(len(self.places)))]
+    def recorded(self, rng: np.random.Generator) -> Waveform:
+        """A random crop of a recording: float32 (:data:`CROP`,)."""
+        return self._stretch(1.0, rng)[:CROP]
 
     def voice(self, rng: np.random.Generator) -> Waveform:
         """A random crop, mostly in a voice that nobody has: float32 (:data:`CROP`,)."""
         kind = rng.random()
         if kind < 0.5:
             speed = float(rng.uniform(*PACES))
-            return np.resize(at_speed(self._stretch(speed, rng), speed), CROP)
-        if kind < 0.75:
-            return np.resize(invent_voice(self._stretch(HIGHEST_PITCH, rng), rng), CROP)
-        own = self._stretch(HIGHEST_PITCH, rng)
-        if kind < 0.85:
-            own = mix_voices(own, self._stretch(1.0, rng), float(rng.uniform(0.6, 1.2)))
-        return np.resize(own, CROP)
+            return np.resize(at_speed(self._singer(speed, rng), speed), CROP)
+        own = self._singer(HIGHEST_PITCH, rng)
+        return np.resize(invent_voice(own, rng) if kind < 0.75 else own, CROP)
+
+    def _singer(self, pace: float, rng: np.random.Generator) -> Waveform:
+        """Speech that lasts a crop at ``pace``; half of it with spectra of a second speaker."""
+        if rng.random() < 0.5:
+            return self._stretch(pace, rng)
+        own, other = self._stretch(pace * HIGHEST_PITCH, rng), self._stretch(1.0, rng)
+        mixed = mix_voices(own, other, float(rng.uniform(*SHARES)))
+        return mixed if np.isfinite(mixed).all() else own
 
     def _stretch(self, pace: float, rng: np.random.Generator) -> Waveform:
         """Of a random segment, as much as lasts a crop at ``pace``."""
-        number, index = self.draw(rng)
+        number, index = self.places[int(rng.integers(len(self.places)))]
         return stretch(self.sets[number].segment(index), int(CROP * pace) + 16, rng)
 
 
-class Changed:
-    """Crops that were changed, with what the teacher heard in each as it was.
+class Crops:
+    """Crops with what the teacher heard in each as it was.
 
     Args:
-        folder: holds ``crops.npy``, ``embeddings.npy`` and ``frames.npy``, row by row.
+        folder: holds a file for each of :data:`_PARTS`, row by row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -161,58 +147,58 @@ class Changed:
     def __len__(self) -> int:
         return len(self.parts[0])
 
-    def row(self, index: int) -> tuple[Waveform, Waveform, Waveform]:
-        """Crop, embedding and frames number ``index``, float32."""
-        crop, embedding, frames = (part[index].astype(np.float32) for part in self.parts)
-        return crop / np.float32(32_768), embedding, frames
+    def rows(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> list[Floats]:
+        """Crops, embeddings, frames and hints by number, float32 (B, ...)."""
+        crops, *heard = (part[numbers].astype(np.float32) for part in self.parts)
+        return [crops / np.float32(32_768), *heard]
 
     @classmethod
-    def prepare(cls, lessons: Lessons, report: Report) -> Changed:
+    def prepare(cls, lessons: Lessons, report: Report) -> Crops:
         """Make and keep them; an interrupted run goes on."""
         config = lessons.config
-        recipe = [config.seed, config.changed, str(config.data.augment), CROP]
+        recipe = [*_PARTS, config.seed, config.crops, str(config.data.augment), CROP]
         recipe += [speech.folder.name for speech in lessons.sets]
         digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         folder = config.data.cache / f"lessons-{digest}"
         progress_file = folder / "done"
         folder.mkdir(parents=True, exist_ok=True)
         done = int(progress_file.read_text()) if progress_file.exists() else 0
-        if done < config.changed:
-            shapes = {"crops": (CROP,), "embeddings": (192,), "frames": (FRAMES, VALUES)}
-            mode = "r+" if done else "w+"
-            crops, embeddings, frames = (
+        if done < config.crops:
+            crops, *answers = (
                 np.lib.format.open_memmap(
                     folder / f"{name}.npy",
-                    mode,
+                    "r+" if done else "w+",
                     np.int16 if name == "crops" else np.float16,
-                    (config.changed, *shapes[name]),
+                    (config.crops, *shape),
                 )
-                for name in _PARTS
+                for name, shape in _PARTS.items()
             )
             data = config.data
             bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
-            listener, progress = Listener(), each_tenth(report, "changed crops")
-            numbers = range(done, config.changed)
-            making = DataLoader(_Changes(lessons, bank), _TOGETHER, sampler=numbers,
+            listener, progress = Listener(), each_tenth(report, "crops")
+            numbers = range(done, config.crops)
+            making = DataLoader(_Making(lessons, bank), _TOGETHER, sampler=numbers,
                                 num_workers=config.workers)  # fmt: skip
             for waveforms in making:
                 rows = slice(done, done + len(waveforms))
                 crops[rows] = torch.round(waveforms * 32_767)
-                heard, seen = listener(waveforms)
-                embeddings[rows], frames[rows] = heard.numpy(), seen.numpy()
-                for kept in (crops, embeddings, frames):
+                for kept, heard in zip(answers, listener(waveforms), strict=True):
+                    kept[rows] = heard.numpy()
+                for kept in (crops, *answers):
                     kept.flush()  # before it is counted
                 done += len(waveforms)
                 replace_file(progress_file, str(done))
-                progress(done, config.changed)
+                progress(done, config.crops)
         return cls(folder)
 
 
-_PARTS = ("crops", "embeddings", "frames")
+_PARTS = {
+    "crops": (CROP,), "embeddings": (192,), "frames": (FRAMES, VALUES), "hints": (FRAMES, HINTS),
+}  # fmt: skip
 
 
-class _Changes(Dataset[Waveform]):
-    """Changed crops by number: float32 (:data:`CROP`,)."""
+class _Making(Dataset[Waveform]):
+    """Crops by number: float32 (:data:`CROP`,)."""
 
     def __init__(self, lessons: Lessons, bank: NoiseBank) -> None:
         self.lessons = lessons
@@ -221,67 +207,26 @@ class _Changes(Dataset[Waveform]):
     def __getitem__(self, number: int) -> Waveform:
         lessons = self.lessons
         rng = np.random.default_rng([lessons.config.seed, 1, number])
-        crop = lessons.voice(rng)
+        crop = self._changed(rng) if number % RECORDED else lessons.recorded(rng)
+        return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
+
+    def _changed(self, rng: np.random.Generator) -> Waveform:
+        """A voice, sometimes a second one over it, and its way to the microphone."""
+        crop = self.lessons.voice(rng)
         if rng.random() < 0.15:
-            other = lessons.voice(rng)
+            other = self.lessons.voice(rng)
             crop = crop + other * (rms(crop) / rms(other) * 10 ** (-rng.uniform(0, 10) / 20))
         if rng.random() < 0.5:
             crop = equalise(crop, rng)
         if rng.random() < 0.6:
             crop = self.augmenter(crop, float(rng.uniform(0.2, 1)), rng)
-        return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
+        return crop
 
 
-def mixed_speech(
-    sets: list[SpeechSet], cache: Path, seed: int, report: Report, workers: int = 0
-) -> SpeechSet:
-    """Every segment once more, with a part of the spectra and pitch of a second speaker.
-
-    It is kept as prepared speech is, below ``cache``; ``workers`` processes make it.
-    """
-    recipe = json.dumps([seed, [speech.folder.name for speech in sets]])
-    folder = cache / f"mixed-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if not (folder / "index.json").exists():
-        mixing, progress = _Mixed(sets, seed), each_tenth(report, "mixed voices")
-
-        def pieces() -> Iterator[Piece]:
-            made = DataLoader(mixing, None, num_workers=workers)
-            for done, (place, samples) in enumerate(zip(mixing.places, made, strict=True), start=1):
-                if len(samples):
-                    yield samples.numpy(), None, "{}/{}".format(*place)
-                progress(done, len(mixing.places))
-
-        write_prepared(folder, "mixed", pieces(), [])
-    return load_prepared(folder)
-
-
-class _Mixed(Dataset[npt.NDArray[np.int16]]):
-    """Mixed segments by number: int16 (n,), empty where the voices do not mix."""
-
-    def __init__(self, sets: list[SpeechSet], seed: int) -> None:
-        self.sets, self.seed = sets, seed
-        self.places = [(s, i) for s, speech in enumerate(sets) for i in range(len(speech))]
-        long = LEAST_LENT * SAMPLE_RATE
-        self.lenders = [(s, i) for s, i in self.places if sets[s].lengths[i] > long]
-        if len(self.lenders) < 2:
-            raise UsageError(
-                f"mixed: no two stretches of speech last {LEAST_LENT} s; set mixed: false"
-            )
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> npt.NDArray[np.int16]:
-        rng = np.random.default_rng([self.seed, 2, number + 1])
-        place = self.places[number]
-        while (lender := self.lenders[int(rng.integers(len(self.lenders)))]) == place:
-            pass
-        own, other = (self.sets[s].segment(i) for s, i in (place, lender))
-        mixed = mix_voices(own, other, float(rng.uniform(*SHARES)))
-        if not np.isfinite(mixed).all():
-            return np.zeros(0, np.int16)
-        mixed = mixed / max(1.0, float(np.abs(mixed).max()))
-        return np.round(mixed * 32_767).astype(np.int16)
+def _scale(values: npt.NDArray[np.float16]) -> tuple[Floats, Floats]:
+    """Mean and deviation of each value of a layer, (crops, frames, values) to (values,) each."""
+    values = values.reshape(-1, values.shape[-1]).astype(np.float32)
+    return values.mean(axis=0), values.std(axis=0) + np.float32(LEAST_SPREAD)
 
 
 def _prepare(folder: Path, cache: Path, labelled: bool, report: Report) -> SpeechSet:

@@ -13,27 +13,37 @@ from speakerguard.lessons import Lesson, Lessons
 from speakerguard.loop import Report, descend
 from speakerguard.model import SpeakerEncoder, TdnnHead
 from speakerguard.optimisers import optimisers
-from speakerguard.teacher import VALUES
+from speakerguard.teacher import HINTS, VALUES
 
 
 class Student(nn.Module):
-    """An encoder, and a layer that says what the teacher's frames are.
+    """An encoder, and two layers that say what the teacher's frames and hints are.
 
-    Front-end output (B, frames, 64) to L2-normalised embeddings (B, D) and frames (B, T, 512). The
-    layer is for training alone: it shares all but itself with the embedding.
+    Front-end output (B, frames, 64) to L2-normalised embeddings (B, D), frames (B, T, 512) as they
+    are pooled and hints (B, T, 768) as the trunk gives them. The two layers are for training alone:
+    they share all but themselves with the embedding. They start at zero, so that they learn first.
     """
 
     def __init__(self, encoder: SpeakerEncoder) -> None:
         super().__init__()
         assert isinstance(encoder.head, TdnnHead)
         self.trunk, self.head = encoder.trunk, encoder.head
-        self.say = nn.Linear(2 * encoder.config.tdnn_channels, VALUES)
+        self.say = nn.ModuleDict({
+            "frames": nn.Linear(2 * encoder.config.tdnn_channels, VALUES),
+            "hints": nn.Linear(encoder.trunk.channels, HINTS),
+        })  # fmt: skip
+        for parameter in self.say.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         frames, _ = self.trunk(features)
         heard = self.head.hear(frames)
         embeddings = nn.functional.normalize(self.head.pool(heard).float(), dim=1)
-        return embeddings, self.say(heard.transpose(1, 2)).float()
+        said = (
+            self.say[name](values.transpose(1, 2)).float()
+            for name, values in (("frames", heard), ("hints", frames))
+        )
+        return embeddings, *said
 
 
 class StudentTask(EncoderTask):
@@ -74,14 +84,16 @@ class StudentTask(EncoderTask):
     def learn_from(self, lesson: Lesson) -> dict[str, float]:
         """One step from a lesson; returns its losses."""
         config, weights = self.config, self.config.lessons
-        waveforms, teacher, heard = (part.to(self.device) for part in lesson)
+        waveforms, teacher, *layers = (part.to(self.device) for part in lesson)
         self.student.train()
         with torch.no_grad():
             features = self.encoder.front_end(waveforms)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
-            embeddings, said = self.parallel(features)
+            embeddings, *said = self.parallel(features)
+        frames, hints = map(nn.functional.mse_loss, said, layers)
         parts = {
-            "frames": weights.frames * nn.functional.mse_loss(said, heard),
+            "frames": weights.frames * frames,
+            "hints": weights.hints * hints,
             "cosine": weights.cosine * losses.distil_cosine(embeddings, teacher),
             "similarity": weights.similarity * losses.distil_similarity(embeddings, teacher),
         }

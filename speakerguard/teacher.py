@@ -1,13 +1,14 @@
 """The teacher: what CAM++ hears, that a smaller guard learns to reproduce.
 
-Of every segment it gives an embedding, and on request its last values before pooling, averaged
-over :data:`FRAME` samples: as often as the guard's trunk gives a frame.
+It gives embeddings, and what its layers hold before that, averaged over :data:`FRAME` samples: as
+often as the guard's trunk gives a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,35 +22,57 @@ from speakerguard.files import whole_file
 from speakerguard.peers import CamPlusPlus
 
 FRAME = 2_560  # samples, 160 ms: 16 steps of the guard's front end, 8 of the teacher's frames
-VALUES = 512  # in a frame of the teacher
+VALUES = 512  # in a frame of the teacher's last layer
+HINTS = 768  # in a frame of its first two blocks: 256 and 512
 _POOLED = 8
+_LAYERS = ("transit1", "transit2", "out_nonlinear")
 Progress = Callable[[int, int], None]
 Halves = npt.NDArray[np.float16]
 
 
-class Listener:
-    """The teacher with its frames: waveforms (B, n) to embeddings (B, 192), frames (B, T, 512).
+class Heard(NamedTuple):
+    """What the teacher makes of waveforms (B, n), float32, on the CPU.
 
-    Embeddings are L2-normalised, ``T`` is ceil(n / :data:`FRAME`) or one less; both float32, on
-    the CPU, from a network in bfloat16, on a GPU where there is one.
+    Attributes:
+        embeddings: (B, 192), L2-normalised.
+        frames: (B, T, :data:`VALUES`), its last values before pooling; ``T`` is
+            ceil(n / :data:`FRAME`) or one less.
+        hints: (B, T, :data:`HINTS`), what its first two blocks of layers give.
     """
+
+    embeddings: Tensor
+    frames: Tensor
+    hints: Tensor
+
+
+class Listener:
+    """The teacher with its layers, in bfloat16, on a GPU where there is one."""
 
     def __init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = CamPlusPlus().to(self.device)
-        self._heard: list[Tensor] = []
-        last = self.network.network.xvector.out_nonlinear
-        last.register_forward_hook(lambda _, __, frames: self._heard.append(frames))
+        self._layers: dict[str, Tensor] = {}
+        for name in _LAYERS:
+            layer = getattr(self.network.network.xvector, name)
+            layer.register_forward_hook(partial(self._keep, name))
 
-    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        self._heard.clear()
+    def _keep(self, name: str, _layer: object, _inputs: object, output: Tensor) -> None:
+        self._layers[name] = output
+
+    def __call__(self, waveforms: Tensor) -> Heard:
         with torch.inference_mode():
             features = self.network.features(waveforms.to(self.device))
             with torch.autocast(self.device.type, torch.bfloat16):
                 embeddings = self.network.embed_features(features)
-            fine = self._heard.pop().float()
-            frames = nn.functional.avg_pool1d(fine, _POOLED, _POOLED, ceil_mode=True)
-        return embeddings.cpu(), frames.transpose(1, 2).cpu()
+            early, middle, last = (self._pooled(self._layers[name]) for name in _LAYERS)
+        self._layers.clear()
+        return Heard(embeddings.cpu(), last, torch.cat([early, middle], dim=2))
+
+    @staticmethod
+    def _pooled(values: Tensor) -> Tensor:
+        """(B, C, frames of 20 ms) to (B, T, C)."""
+        pooled = nn.functional.avg_pool1d(values.float(), _POOLED, _POOLED, ceil_mode=True)
+        return pooled.transpose(1, 2).cpu()
 
 
 def teach(
@@ -69,35 +92,10 @@ def teach(
     listener = Listener()
     result = np.zeros((len(speech), listener.network.dimension), np.float16)
     for batch, waveforms in _batches(speech, speed, progress, batch_seconds):
-        result[batch] = listener(waveforms)[0].numpy()
-    _keep(path, result)
+        result[batch] = listener(waveforms).embeddings.numpy()
+    with whole_file(path) as part, part.open("wb") as out:
+        np.save(out, result)
     return result
-
-
-def teach_frames(
-    speech: SpeechSet, progress: Progress | None = None, batch_seconds: float = 60.0
-) -> tuple[Halves, npt.NDArray[np.int64]]:
-    """The teacher's frames of all segments end to end, float16 (frames, 512), memory-mapped.
-
-    And where those of each segment begin, int64 (segments + 1,). Both are kept beside the speech,
-    embeddings at speed 1 too.
-    """
-    names = (f"frames-{FRAME}.npy", f"frames-{FRAME}-begin.npy", "campplus-1.npy")
-    frames_file, begin_file, embeddings_file = (speech.folder / name for name in names)
-    if not begin_file.exists():
-        listener = Listener()
-        found: dict[int, Halves] = {}
-        embeddings = np.zeros((len(speech), listener.network.dimension), np.float16)
-        for batch, waveforms in _batches(speech, 1.0, progress, batch_seconds):
-            heard, frames = listener(waveforms)
-            embeddings[batch] = heard.numpy()
-            found |= zip(map(int, batch), frames.numpy().astype(np.float16), strict=True)
-        ordered = [found[index] for index in range(len(speech))]
-        if not embeddings_file.exists():
-            _keep(embeddings_file, embeddings)
-        _keep(frames_file, np.concatenate(ordered))
-        _keep(begin_file, np.cumsum([0, *map(len, ordered)]))  # last: it says that all is there
-    return np.load(frames_file, mmap_mode="r"), np.load(begin_file)
 
 
 def at_speed(waveform: Waveform, speed: float) -> Waveform:
@@ -122,8 +120,3 @@ def _batches(
         done += len(batch)
         if progress:
             progress(done, len(order))
-
-
-def _keep(path: Path, values: npt.NDArray[np.generic]) -> None:
-    with whole_file(path) as part, part.open("wb") as out:
-        np.save(out, values)

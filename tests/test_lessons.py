@@ -12,30 +12,31 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.signal import fftconvolve
 from torch import Tensor
 from training import buzz, make_corpus, quiet, take_buzzes_for_speech, whole
 
 from speakerguard import checkpoint, data, devset, lessons, teacher
 from speakerguard import loop as loops
 from speakerguard.config import LessonConfig
-from speakerguard.data import load_prepared
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.lessons import CROP, FRAMES, Lessons, mixed_speech
+from speakerguard.lessons import CROP, FRAMES, RECORDED, Lessons
 from speakerguard.student import StudentTask
-from speakerguard.teacher import FRAME, Listener, teach, teach_frames
+from speakerguard.teacher import FRAME, Heard, Listener
 from speakerguard.train import loop
 
 
 class Ear:
-    """In place of the teacher: spectra of each frame, in 512 bands, and their mean."""
+    """In place of the teacher: spectra of each frame, and their mean."""
 
     network = type("Network", (), {"dimension": 192})
 
-    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, waveforms: Tensor) -> Heard:
         missing = -waveforms.shape[1] % FRAME
         cut = torch.nn.functional.pad(waveforms, (0, missing)).unflatten(1, (-1, FRAME))
-        spectra = torch.fft.rfft(cut).abs()[:, :, 1:513].log1p()
-        return torch.nn.functional.normalize(spectra.mean(dim=1)[:, :192], dim=1), spectra
+        spectra = torch.fft.rfft(cut).abs()[:, :, 1:1281].log1p()
+        embeddings = torch.nn.functional.normalize(spectra.mean(dim=1)[:, :192], dim=1)
+        return Heard(embeddings, spectra[:, :, :512], spectra[:, :, 512:])
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def config(corpus: Path, out: Path, **more: Any) -> LessonConfig:
         "lessons": {},
         "steps": 20,
         "batch": 8,
-        "changed": 40,
+        "crops": 40,
         "warmup": 2,
         "bfloat16": False,
         "workers": 0,
@@ -79,40 +80,45 @@ def config(corpus: Path, out: Path, **more: Any) -> LessonConfig:
 
 
 def test_a_lesson_is_what_the_teacher_says_of_the_same_crop(corpus: Path, tmp_path: Path) -> None:
-    heard = Lessons(config(corpus, tmp_path, mixed=False), report=quiet)
-    assert heard.changed is not None
-    for number in (0, 17, 39):
-        crop, embedding, frames = heard.changed.row(number)
-        expected, values = Ear()(torch.from_numpy(crop)[None])
-        np.testing.assert_allclose(embedding, expected[0], atol=2e-3)  # float16 lies between
-        np.testing.assert_allclose(frames, values[0], atol=0.05)
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        crop, _, frames = heard._plain(rng)
-        assert crop.shape == (CROP,)
-        np.testing.assert_allclose(frames, Ear()(torch.from_numpy(crop)[None])[1][0], atol=0.05)
+    heard = Lessons(config(corpus, tmp_path), report=quiet)
+    crops, *answers = heard.crops.rows([0, 17, 39])
+    for answer, expected in zip(answers, Ear()(torch.from_numpy(crops)), strict=True):
+        np.testing.assert_allclose(answer, expected, atol=0.05)  # float16 lies between
     lesson = heard[0]
     assert lesson.waveforms.shape == (8, CROP)
     assert lesson.frames.shape == (8, FRAMES, 512)
+    assert lesson.hints.shape == (8, FRAMES, 768)
     torch.testing.assert_close(lesson.embeddings.norm(dim=1), torch.ones(8))
     for one, two in zip(lesson, heard[0], strict=True):
         torch.testing.assert_close(one, two, atol=0, rtol=0)
     assert not torch.equal(lesson.waveforms, heard[1].waveforms)
 
 
-def test_changed_crops_go_on_after_a_kill(
+def test_one_crop_in_four_is_as_recorded(corpus: Path, tmp_path: Path) -> None:
+    heard = Lessons(config(corpus, tmp_path), report=quiet)
+    (speech,) = heard.sets
+    for number, crop in enumerate(heard.crops.rows(range(3 * RECORDED))[0]):
+        likeness = max(
+            np.abs(fftconvolve(segment, crop[::-1], "valid")).max()
+            / (np.linalg.norm(crop) * np.linalg.norm(segment[: len(crop)]))
+            for segment in (speech.segment(index) for index in range(len(speech)))
+        )
+        assert (likeness > 0.99) == (number % RECORDED == 0), (number, likeness)
+
+
+def test_crops_go_on_after_a_kill(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Lessons(config(corpus, tmp_path, changed=70, mixed=False), report=quiet)
+    whole = Lessons(config(corpus, tmp_path, crops=70), report=quiet)
     calls = itertools.count()
 
     class Killed(Ear):
-        def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        def __call__(self, waveforms: Tensor) -> Heard:
             if next(calls) == 1:
                 raise KeyboardInterrupt
             return super().__call__(waveforms)
 
-    run = config(corpus, tmp_path, changed=70, mixed=False)
+    run = config(corpus, tmp_path, crops=70)
     moved = run.data.model_copy(update={"cache": tmp_path / "cache"})
     run = run.model_copy(update={"data": moved})
     (tmp_path / "cache").mkdir()
@@ -122,29 +128,14 @@ def test_changed_crops_go_on_after_a_kill(
     with pytest.raises(KeyboardInterrupt):
         Lessons(run, report=quiet)
     again = Lessons(run, report=quiet)
-    assert whole.changed is not None
-    assert again.changed is not None
     assert next(calls) == 4  # two batches of the three were left
-    for one, two in zip(whole.changed.parts, again.changed.parts, strict=True):
+    for one, two in zip(whole.crops.parts, again.crops.parts, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_mixed_speech_is_everything_once_more(corpus: Path, tmp_path: Path) -> None:
-    heard = Lessons(config(corpus, tmp_path, changed=0), report=quiet)
-    own, mixed = heard.sets
-    assert heard.changed is None
-    assert len(mixed) == len(own)
-    assert not np.array_equal(mixed.segment(0), own.segment(0))
-    again = mixed_speech([own], corpus / "cache", 0, quiet)
-    assert again.folder == mixed.folder
-    with pytest.raises(UsageError, match=r"no two stretches of speech last 1\.5 s"):
-        mixed_speech([type(own)(own.folder, own.samples, *[np.array([0, 9])] * 2, (), ())],
-                     tmp_path, 0, quiet)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["frames", "cosine", "similarity"])
+@pytest.mark.parametrize("name", ["frames", "hints", "cosine", "similarity"])
 def test_every_loss_can_learn_one_lesson_by_heart(corpus: Path, tmp_path: Path, name: str) -> None:
-    weights = dict.fromkeys(("frames", "cosine", "similarity"), 0) | {name: 1}
+    weights = dict.fromkeys(("frames", "hints", "cosine", "similarity"), 0) | {name: 1}
     run = config(corpus, tmp_path, lessons=weights, learning_rate=0.01, steps=40)
     task = StudentTask(run, quiet)
     lesson = task.lessons[0]
@@ -180,30 +171,20 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(corpus: Path, tmp_path: Pa
 def test_speech_that_is_too_short_is_named(tmp_path: Path) -> None:
     root = make_corpus(tmp_path)  # recordings of 2 s
     with pytest.raises(UsageError, match=r"no stretch of speech lasts 2\.08 s"):
-        Lessons(config(root, tmp_path / "out", mixed=False), report=quiet)
+        Lessons(config(root, tmp_path / "out"), report=quiet)
 
 
-def test_the_teachers_frames_are_those_of_each_segment(
-    campplus: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_teacher_says_the_same_of_a_crop_alone_and_among_others(
+    campplus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Lessons(config(corpus, tmp_path, changed=0, mixed=False), report=quiet)
-    speech = heard.sets[0]
-    folder = tmp_path / "speech"
-    folder.mkdir()
-    for name in ("speech.i16", "index.json"):
-        (folder / name).symlink_to(speech.folder / name)
     monkeypatch.setattr(teacher, "CamPlusPlus", lambda: campplus)
-    monkeypatch.setattr(teacher, "Listener", Listener)
-    fresh = load_prepared(folder)
-    frames, begin = teach_frames(fresh, batch_seconds=1)
-    assert begin[-1] == len(frames)
     listener = Listener()
-    for index in (0, 5):
-        alone, values = listener(torch.from_numpy(fresh.segment(index))[None])
-        own = frames[begin[index] : begin[index + 1]]
-        assert len(own) == len(values[0])
-        np.testing.assert_allclose(own, values[0], atol=0.1)
-        assert alone[0].numpy() @ teach(fresh)[index].astype(np.float32) > 0.99
+    crops = np.stack([buzz(speaker, 0, CROP / 16_000) for speaker in range(3)], dtype=np.float32)
+    together = listener(torch.from_numpy(crops))
+    assert [part.shape for part in together] == [(3, 192), (3, FRAMES, 512), (3, FRAMES, 768)]
+    alone = listener(torch.from_numpy(crops[1:2]))
+    for one, all_three in zip(alone, together, strict=True):
+        torch.testing.assert_close(one[0], all_three[1], atol=0.15, rtol=0.05)
 
 
 def two_processes() -> None:
