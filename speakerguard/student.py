@@ -39,11 +39,9 @@ class Student(nn.Module):
         frames, _ = self.trunk(features)
         heard = self.head.hear(frames)
         embeddings = nn.functional.normalize(self.head.pool(heard).float(), dim=1)
-        said = (
-            self.say[name](values.transpose(1, 2)).float()
-            for name, values in (("frames", heard), ("hints", frames))
-        )
-        return embeddings, *said
+        said = self.say["frames"](heard.transpose(1, 2)).float()
+        hinted = self.say["hints"](frames.transpose(1, 2)).float()
+        return embeddings, said, hinted
 
 
 class StudentTask(EncoderTask):

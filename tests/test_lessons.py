@@ -82,8 +82,9 @@ def config(corpus: Path, out: Path, **more: Any) -> LessonConfig:
 def test_a_lesson_is_what_the_teacher_says_of_the_same_crop(corpus: Path, tmp_path: Path) -> None:
     heard = Lessons(config(corpus, tmp_path), report=quiet)
     crops, *answers = heard.crops.rows([0, 17, 39])
-    for answer, expected in zip(answers, Ear()(torch.from_numpy(crops)), strict=True):
-        np.testing.assert_allclose(answer, expected, atol=0.05)  # float16 lies between
+    expected = Ear()(torch.from_numpy(crops))
+    for answer, part, bound in zip(answers, expected, (2e-3, 0.05, 0.05), strict=True):
+        np.testing.assert_allclose(answer, part, atol=bound)  # float16 lies between
     lesson = heard[0]
     assert lesson.waveforms.shape == (8, CROP)
     assert lesson.frames.shape == (8, FRAMES, 512)
@@ -183,8 +184,9 @@ def test_the_teacher_says_the_same_of_a_crop_alone_and_among_others(
     together = listener(torch.from_numpy(crops))
     assert [part.shape for part in together] == [(3, 192), (3, FRAMES, 512), (3, FRAMES, 768)]
     alone = listener(torch.from_numpy(crops[1:2]))
-    for one, all_three in zip(alone, together, strict=True):
-        torch.testing.assert_close(one[0], all_three[1], atol=0.15, rtol=0.05)
+    assert alone.embeddings[0] @ together.embeddings[1] > 0.99
+    for one, all_three in zip(alone[1:], together[1:], strict=True):
+        np.testing.assert_allclose(one[0], all_three[1], atol=0.1)
 
 
 def two_processes() -> None:
