@@ -87,6 +87,11 @@ class Augmenter:
         peak = max(float(np.abs(waveform).max()), 1e-6)
         return (waveform * (10 ** rng.uniform(-1.5, 0) / peak)).astype(np.float32)
 
+    def babble(self, count: int, rng: Generator) -> Waveform:
+        """Three to seven voices at once, each as loud as the others: (count,)."""
+        voices = [_level(self.voice(count, rng)) for _ in range(rng.integers(3, 8))]
+        return np.sum(voices, axis=0, dtype=np.float32)
+
     def _room(self, rng: Generator) -> Waveform:
         if self.bank.rooms and rng.random() < 0.2:
             return self.bank.rooms[rng.integers(len(self.bank.rooms))]
@@ -94,8 +99,7 @@ class Augmenter:
 
     def _noise(self, count: int, rng: Generator) -> Waveform:
         if not self.bank.noises or rng.random() < 0.45:
-            voices = [_level(self.voice(count, rng)) for _ in range(rng.integers(3, 8))]
-            return np.sum(voices, axis=0, dtype=np.float32)
+            return self.babble(count, rng)
         if rng.random() < 0.1:
             return coloured_noise(count, rng)
         noise = self.bank.noises[rng.integers(len(self.bank.noises))]

@@ -8,9 +8,9 @@ et al. 2015, arXiv 1412.6550). Frames hold words as well as voices, of which a c
 than speakers; and early layers hold how a voice sounds rather than whose it is. So they teach
 what carries over to voices that nobody has heard.
 
-A quarter of the crops are stretches of recordings as they are. The others were changed once, in
-pace, pitch and formants, by a second voice, a microphone's response, rooms and noise. They lie in
-files with the teacher's answers.
+Half of the crops are stretches of recordings, the others were changed in pace, pitch and formants.
+Half of the recordings stay as they are; all the rest met other talkers, a microphone's response,
+rooms and noise. They are made once and lie in files with the teacher's answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.augment import Augmenter, NoiseBank, equalise, rms
+from speakerguard.augment import Augmenter, NoiseBank, add_noise, equalise
 from speakerguard.batches import each_tenth, stretch
 from speakerguard.config import LessonConfig
 from speakerguard.data import SpeechSet, default_workers, prepare
@@ -44,8 +44,10 @@ RECORDED = 4  # one crop of so many is as it was recorded
 PEAK = 0.7
 PACES = (0.7, 1.4)  # slowest and fastest
 HIGHEST_PITCH = 1.6  # that a voice is played at to make another
+TALKER, BABBLE = (0, 10), (0, 15)  # dB that another voice, or many, lie below
 SHARES = (0.3, 0.75)  # of the second voice in a mixed one, at least and at most
-LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
+LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change,
+MOST = 10.0  # deviations; and then by hundreds of them
 _TOGETHER = 32  # crops that the teacher hears at once
 _SOME = 4_000  # crops that means and deviations are taken of
 
@@ -58,7 +60,8 @@ class Lesson(NamedTuple):
     Attributes:
         waveforms: (B, :data:`CROP`).
         embeddings: (B, 192), unit vectors once freed of the teacher's mean over recordings.
-        frames: (B, :data:`FRAMES`, 512), each value with mean 0 and deviation 1 over recordings.
+        frames: (B, :data:`FRAMES`, 512), each value with mean 0 and deviation 1 over
+            recordings, at most :data:`MOST`.
         hints: (B, :data:`FRAMES`, 768), likewise.
     """
 
@@ -102,7 +105,7 @@ class Lessons(Dataset[Lesson]):
             torch.from_numpy(crops * gains),
             nn.functional.normalize(torch.from_numpy(embeddings - self.mean), dim=1),
             *(
-                torch.from_numpy((values - middle) / spread)
+                torch.from_numpy(np.clip((values - middle) / spread, -MOST, MOST))
                 for values, (middle, spread) in zip(layers, self.scales, strict=True)
             ),
         )
@@ -156,7 +159,7 @@ class Crops:
     def prepare(cls, lessons: Lessons, report: Report) -> Crops:
         """Make and keep them; an interrupted run goes on."""
         config = lessons.config
-        recipe = [*_PARTS, config.seed, config.crops, str(config.data.augment), CROP]
+        recipe = [_RECIPE, *_PARTS, config.seed, config.crops, str(config.data.augment), CROP]
         recipe += [speech.folder.name for speech in lessons.sets]
         digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         folder = config.data.cache / f"lessons-{digest}"
@@ -192,6 +195,7 @@ class Crops:
         return cls(folder)
 
 
+_RECIPE = 2  # how crops are made; raise it when that changes
 _PARTS = {
     "crops": (CROP,), "embeddings": (192,), "frames": (FRAMES, VALUES), "hints": (FRAMES, HINTS),
 }  # fmt: skip
@@ -202,20 +206,22 @@ class _Making(Dataset[Waveform]):
 
     def __init__(self, lessons: Lessons, bank: NoiseBank) -> None:
         self.lessons = lessons
-        self.augmenter = Augmenter(bank, lambda n, rng: np.resize(lessons.voice(rng), n))
+        self.augmenter = Augmenter(bank, lambda n, rng: np.resize(lessons.recorded(rng), n))
 
     def __getitem__(self, number: int) -> Waveform:
         lessons = self.lessons
         rng = np.random.default_rng([lessons.config.seed, 1, number])
-        crop = self._changed(rng) if number % RECORDED else lessons.recorded(rng)
+        crop = lessons.recorded(rng) if number % RECORDED < 2 else lessons.voice(rng)
+        if number % RECORDED:
+            crop = self._on_its_way(crop, rng)
         return np.asarray(crop * (PEAK / max(float(np.abs(crop).max()), 1e-6)), np.float32)
 
-    def _changed(self, rng: np.random.Generator) -> Waveform:
-        """A voice, sometimes a second one over it, and its way to the microphone."""
-        crop = self.lessons.voice(rng)
+    def _on_its_way(self, crop: Waveform, rng: np.random.Generator) -> Waveform:
+        """A voice as it may reach a verifier: others over it, a microphone, a room, a line."""
         if rng.random() < 0.15:
-            other = self.lessons.voice(rng)
-            crop = crop + other * (rms(crop) / rms(other) * 10 ** (-rng.uniform(0, 10) / 20))
+            crop = add_noise(crop, self.lessons.recorded(rng), rng.uniform(*TALKER))
+        if rng.random() < 0.25:
+            crop = add_noise(crop, self.augmenter.babble(len(crop), rng), rng.uniform(*BABBLE))
         if rng.random() < 0.5:
             crop = equalise(crop, rng)
         if rng.random() < 0.6:

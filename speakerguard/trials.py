@@ -8,6 +8,7 @@ a file is in follows from its lines. A trial without a label is an error: none i
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -234,6 +235,7 @@ def read_scores(path: str | Path) -> ScoreTable:
     return ScoreTable(np.array(labels, dtype=np.str_), np.array(scores), enrol, test)
 
 
+@functools.lru_cache(1 << 17)
 def speaker_of(utterance: str) -> str:
     """The speaker of an utterance, from the way corpora name their files.
 

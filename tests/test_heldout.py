@@ -49,6 +49,7 @@ def test_no_speaker_is_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     keep = heldout._part
     monkeypatch.setattr(heldout, "_part", lambda *a: parts.append(keep(*a)) or parts[-1])
     held_out(world(12), splits=3)
+    assert len(parts) == 12  # each half sets and is judged
     for setting, judged in zip(parts[::2], parts[1::2], strict=True):
         first, second = ({n.split("/")[1] for n in p.enrol + p.test} for p in (setting, judged))
         assert len(first) == len(second) == 6
