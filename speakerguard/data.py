@@ -27,7 +27,7 @@ from speakerguard.trials import speaker_of
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 SEGMENT_SECONDS = 6.0
 MIN_SEGMENT_SECONDS = 0.8
-Piece = tuple[npt.NDArray[np.int16], str | None, str]  # with its speaker and utterance
+_Piece = tuple[npt.NDArray[np.int16], str | None, str]  # with its speaker and utterance
 _VERSION = 1  # of the cache; raise it when the speech that is kept changes
 
 
@@ -150,7 +150,7 @@ def _build(
 ) -> None:
     skipped: list[tuple[str, str]] = []
 
-    def pieces() -> Iterator[Piece]:
+    def pieces() -> Iterator[_Piece]:
         for done, (path, result) in enumerate(_cut_all(root, utterances, workers), start=1):
             name = path.as_posix()
             if isinstance(result, str):
@@ -164,19 +164,16 @@ def _build(
             if progress:
                 progress(done, len(utterances))
 
-    if not write_prepared(folder, root.name, pieces(), skipped):
+    if not _write(folder, root.name, pieces(), skipped):
         raise UsageError(f"{root}: no recording holds usable speech; the first: {skipped[0][1]}")
 
 
-def write_prepared(
-    folder: Path, name: str, pieces: Iterable[Piece], skipped: list[tuple[str, str]]
+def _write(
+    folder: Path, name: str, pieces: Iterable[_Piece], skipped: list[tuple[str, str]]
 ) -> int:
     """Write segments as :func:`load_prepared` reads them; returns how many; no empty set.
 
-    Args:
-        name: what to call the set.
-        pieces: int16 (n,) at 16 kHz, each with its speaker, or None, and its utterance.
-        skipped: what is left out, with the reason; read when all pieces are written.
+    ``skipped`` is read when all pieces are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[int, int, str | None, str]] = []

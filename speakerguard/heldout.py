@@ -65,9 +65,10 @@ def held_out(
     if (table.enrol, table.test) != (judged.enrol, judged.test):
         raise UsageError("held_out compares two scorings of one trial list; these lists differ.")
     rng = np.random.default_rng(seed)
+    sources = _speakers(table)
     figures: list[tuple[float, ...]] = []
     for _ in range(splits):
-        side = _sides(table, rng)
+        side = _sides(table, sources, rng)
         for setting, new in ((0, 1), (1, 0)):
             figures.append(_judge(_part(table, side == setting), _part(judged, side == new), point))
     p_fa, p_miss, act_dcf, cllr, min_cllr = np.mean(figures, axis=0).tolist()
@@ -91,15 +92,23 @@ def _judge(setting: ScoreTable, new: ScoreTable, point: str) -> tuple[float, ...
     return p_fa, p_miss, llrs.act_dcf(0.05), llrs.cllr(), llrs.min_cllr()
 
 
-def _sides(table: ScoreTable, rng: np.random.Generator) -> npt.NDArray[np.int8]:
-    """0 or 1 where both speakers of a trial fell into that half of their source, -1 elsewhere."""
+def _speakers(table: ScoreTable) -> list[list[str]]:
+    """The speakers of each source, in order."""
     speakers: dict[str, set[str]] = {}
     for name in (*table.enrol, *table.test):
         speakers.setdefault(source_of(name), set()).add(speaker_of(name))
-    half: dict[str, int] = {}
-    for source in sorted(speakers):
-        for place, speaker in enumerate(rng.permutation(sorted(speakers[source]))):
-            half[str(speaker)] = place % 2
+    return [sorted(speakers[source]) for source in sorted(speakers)]
+
+
+def _sides(
+    table: ScoreTable, sources: Sequence[Sequence[str]], rng: np.random.Generator
+) -> npt.NDArray[np.int8]:
+    """0 or 1 where both speakers of a trial fell into that half of their source, -1 elsewhere."""
+    half = {
+        str(speaker): place % 2
+        for speakers in sources
+        for place, speaker in enumerate(rng.permutation(speakers))
+    }
     sides = [_halves(names, half) for names in (table.enrol, table.test)]
     return np.where(sides[0] == sides[1], sides[0], -1).astype(np.int8)
 

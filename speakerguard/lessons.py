@@ -46,8 +46,8 @@ PACES = (0.7, 1.4)  # slowest and fastest
 HIGHEST_PITCH = 1.6  # that a voice is played at to make another
 TALKER, BABBLE = (0, 10), (0, 15)  # dB that another voice, or many, lie below
 SHARES = (0.3, 0.75)  # of the second voice in a mixed one, at least and at most
-LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change,
-MOST = 10.0  # deviations; and then by hundreds of them
+LEAST_SPREAD = 0.05  # of a value of the teacher's; some hardly ever change
+MOST = 10.0  # deviations that a value counts; those few move by hundreds when they do
 _TOGETHER = 32  # crops that the teacher hears at once
 _SOME = 4_000  # crops that means and deviations are taken of
 
