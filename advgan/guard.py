@@ -19,10 +19,6 @@ class GuardLoss(nn.Module):
     The torch network is loaded itself, whatever engine verifies elsewhere, since the loss needs
     its gradient. Threshold and weights are those that lie in the checkpoint when a run starts.
 
-    A guard decides on its score, but the loss is in cosines, so that a margin means the same for
-    every guard: each pair must come to the cosine at which it would score the threshold. Where
-    that lies depends on the strangers nearest to both sides, and moves with what is made.
-
     Args:
         model: a guard's name or folder; peers such as CAM++ stay out, they judge.
         point: operating point to get past; None for the guard's default.
@@ -52,11 +48,10 @@ class GuardLoss(nn.Module):
         return embeddings
 
     def forward(self, made: Tensor, voices: Tensor, margin: float) -> Tensor:
-        """Mean lack of cosine, ``margin`` above the least that is accepted; 0 where all have it.
+        """Mean lack of score, ``margin`` above the least that is accepted; 0 where all have it.
 
         Args:
             made, voices: unit embeddings (B, D) of conversions, and of whom they claim to be.
             margin: a cosine.
         """
-        needed = self.scores.needed(voices, made, self.threshold)
-        return torch.relu(needed + margin - (made * voices).sum(dim=1)).mean()
+        return torch.relu(self.threshold + margin - self.scores(voices, made)).mean()

@@ -173,11 +173,7 @@ def identify(
     point: Point = None,
     margin: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            callback=finite,
-            help="Lead over the next score: by default 0.5, of cosines 0.05.",
-        ),
+        typer.Option(min=0, callback=finite, help="Lead over the next score: by default 0.05."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show; JSON has all.")] = 5,
     score_norm: ScoreNorm = None,
@@ -198,7 +194,7 @@ def identify(
             print(f"  {score:+.3f}  {'' if plain else f'cosine {cosine:+.3f}  '}{name}")
         print(
             f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
-            f"margin {answer.margin:g}; scores are {'cosines' if plain else answer.unit}"
+            f"margin {answer.margin:g}; scores are cosines{'' if plain else ' above strangers'}"
         )
         _print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)

@@ -2,8 +2,12 @@
 
 A cosine of 0.6 says little of a voice that resembles everybody, and much of one that resembles
 nobody. AS-norm (Matějka et al., Analysis of score normalization, Interspeech 2017) measures each
-side of a trial against the cohort members nearest to it. The cohort is one embedding for each of
-some hundred speakers who are neither enrolled nor judged; it belongs to one model.
+side of a trial against the cohort members nearest to it: their mean cosine is taken away, and the
+rest divided by their deviation. The division is left out here: a hundred cosines say little about
+a deviation, and on ``dev`` dividing cost errors (3.3 % EER instead of 2.8, every source alike).
+
+The cohort is one embedding for each of some hundred speakers who are neither enrolled nor judged;
+it belongs to one model.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ COHORT_FILE = "cohort.safetensors"
 FORMAT = "speakerguard-cohort-1"
 NEAREST = 100  # cohort members that say what is usual for a voice
 LENGTH_ERROR = 0.01  # of an embedding that was kept in half precision, at most
-LEAST_SPREAD = 1e-6  # of their cosines, where all members are alike
 _ROWS = 8_192  # trials normalised at once, so that long lists need no more memory
 _AGAIN = "Make it again with `speakerguard cohort`, or do without: --no-score-norm."
 
@@ -54,7 +57,7 @@ class Cohort:
     >>> strangers = Cohort(np.eye(3, dtype=np.float32), "model")
     >>> voice = np.array([[0.6, 0.8, 0.0]], np.float32)
     >>> strangers.normalise(voice, voice).round(2).tolist()
-    [1.57]
+    [0.53]
     """
 
     def __init__(self, embeddings: Matrix, model: str) -> None:
@@ -64,8 +67,9 @@ class Cohort:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what :meth:`save` keeps of the strangers, 8 hex digits."""
-        return sha256(self.embeddings.astype(np.float16).tobytes()).hexdigest()[:8]
+        """SHA-256 of how scores are normalised, and of what :meth:`save` keeps; 8 hex digits."""
+        how = f"above the mean of {NEAREST}".encode()
+        return sha256(how + self.embeddings.astype(np.float16).tobytes()).hexdigest()[:8]
 
     @classmethod
     def load(cls, path: Path, model: str) -> Cohort:
@@ -97,10 +101,10 @@ class Cohort:
             save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
 
     def normalise(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
-        """AS-norm scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).
+        """Scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).
 
-        The mean of two z-scores: the trial's cosine among the cosines of either side with its
-        :data:`NEAREST` nearest cohort members.
+        By how much a trial's cosine exceeds the mean cosine of either side with its
+        :data:`NEAREST` nearest cohort members, as the mean of both sides.
 
         Raises:
             CheckpointError: the strangers' embeddings have another dimension.
@@ -114,16 +118,15 @@ class Cohort:
         for start in range(0, len(enrol), _ROWS):
             part = slice(start, start + _ROWS)
             cosine = cosines(enrol[part], test[part])
-            sides = [self._usual(side[part]) for side in (enrol, test)]
-            scores[part] = sum((cosine - mean) / spread for mean, spread in sides) / 2
+            scores[part] = cosine - (self._usual(enrol[part]) + self._usual(test[part])) / 2
         return scores
 
-    def _usual(self, embeddings: Matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and standard deviation (n,) of the cosines with the nearest members."""
+    def _usual(self, embeddings: Matrix) -> npt.NDArray[np.float64]:
+        """Mean (n,) of the cosines with the nearest members."""
         cosines = (embeddings @ self.embeddings.T).astype(np.float64)
         count = min(NEAREST, cosines.shape[1])
         nearest = np.partition(cosines, -count, axis=1)[:, -count:]
-        return nearest.mean(axis=1), np.maximum(nearest.std(axis=1), LEAST_SPREAD)
+        return nearest.mean(axis=1, dtype=np.float64)
 
 
 def _problem(embeddings: npt.NDArray[np.generic]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from speakerguard.calibration import CalibrationFile
 
 COSINE = "cosine"
-DEVIATIONS = "standard deviations above strangers"
+ABOVE = "cosine above strangers"
 
 
 class Scoring:
@@ -58,8 +58,8 @@ class Scoring:
 
     @property
     def unit(self) -> str:
-        """What scores are: :data:`COSINE` or :data:`DEVIATIONS`."""
-        return DEVIATIONS if self.cohort else COSINE
+        """What scores are: :data:`COSINE` or :data:`ABOVE`."""
+        return ABOVE if self.cohort else COSINE
 
     def compare(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
         """Scores (n,) of the trials between rows of ``enrol`` and ``test``, both (n, D)."""

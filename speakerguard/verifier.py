@@ -19,7 +19,7 @@ from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
 from speakerguard.errors import NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile, clean_name, compatible
-from speakerguard.scoring import COSINE, DEVIATIONS, Scoring
+from speakerguard.scoring import Scoring
 from speakerguard.speech import Speech, Warning, load_speech
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from speakerguard.stream import Stream
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
-MARGIN = {COSINE: 0.05, DEVIATIONS: 0.5}  # by which the best profile must lead to be named
+MARGIN = 0.05  # by which the best profile must lead to be named
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Verification:
         speaker: the claimed name.
         accepted: whether ``score >= threshold``.
         score: how alike probe and profile are, in ``unit``.
-        unit: ``standard deviations above strangers``: by how much probe and profile are more alike
-            than each of them is with the strangers most similar to it; or ``cosine``, where the
+        unit: ``cosine above strangers``: by how much the cosine between probe and profile exceeds
+            that of each of them with the strangers most similar to it; or ``cosine``, where the
             model has no strangers to compare with.
         cosine: between probe and profile, in [-1, 1].
         llr: natural-log likelihood ratio of same against different speaker.
@@ -253,15 +253,14 @@ class Verifier:
         """Name the enrolled speaker of a recording: the best must reach the threshold and lead.
 
         Args:
-            margin: by which its score must lead; None is the :data:`MARGIN` of the scores' unit.
+            margin: by which its score must lead; None is :data:`MARGIN`.
 
         Raises:
             AudioError: the recording cannot be judged.
             NoSuchProfileError: nobody is enrolled with this model.
             UsageError: the margin is negative or no finite number.
         """
-        if margin is None:
-            margin = MARGIN[self.scoring.unit]
+        margin = MARGIN if margin is None else margin
         if not 0 <= margin < math.inf:  # nan is neither
             raise UsageError(f"a margin of {margin}: give a finite number from 0.")
         everybody = self.profiles()

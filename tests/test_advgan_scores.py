@@ -47,39 +47,6 @@ def test_its_gradient_is_that_of_finite_differences(scoring: Scoring) -> None:
     assert torch.autograd.gradcheck(scores, (enrol, probe.requires_grad_()))
 
 
-def test_the_needed_cosine_is_where_the_score_meets_the_threshold(scoring: Scoring) -> None:
-    """Moved along the line to the needed cosine, with both sides' strangers as they are.
-
-    What is lacking falls where the score rises: strangers count in both.
-    """
-    scores = Scores(scoring)
-    enrol, probe = (torch.from_numpy(unit(s, 5, 16)).requires_grad_() for s in (1, 2))
-    for threshold in (-2.0, 0.5, 3.0):
-        needed = scores.needed(enrol, probe, threshold)
-        cosine, score = (enrol * probe).sum(dim=1), scores(enrol, probe)
-        assert torch.equal(score >= threshold, cosine >= needed)
-        toward = torch.autograd.grad(score.sum(), probe, retain_graph=True)[0]
-        with torch.no_grad():
-            moved = probe + 1e-3 * toward
-            less = scores.needed(enrol, moved, threshold) - (enrol * moved).sum(dim=1)
-            assert (less < needed - cosine).all()
-        if scoring.cohort is None:
-            assert needed.tolist() == [threshold] * 5
-            assert scores.per_cosine(enrol[0]) == 1
-    if scoring.cohort is not None:
-        mine = scores.needed(enrol, enrol, 2.0) - scores.needed(enrol, enrol, 1.0)
-        assert scores.per_cosine(enrol[0]) == pytest.approx(1 / mine[0].item(), rel=1e-4)
-
-
-def test_strangers_all_alike_give_no_infinite_gradient(tmp_path: Path) -> None:
-    scoring = Scoring(tmp_path, "m")
-    scoring.cohort = Cohort(np.repeat(unit(0, 1, 8), 5, axis=0), "m")
-    probe = torch.from_numpy(unit(2, 2, 8)).requires_grad_()
-    Scores(scoring)(torch.from_numpy(unit(1, 2, 8)), probe).sum().backward()
-    assert probe.grad is not None
-    assert probe.grad.isfinite().all()
-
-
 @pytest.mark.parametrize("name", ["tiny_model", "normalised_model"])
 def test_whoever_asks_hears_the_verifiers_score(
     name: str, request: pytest.FixtureRequest, speech: dict[str, list[Path]], tmp_path: Path

@@ -381,15 +381,15 @@ def test_calibrate_keeps_thresholds_beside_the_model(
     run("enroll", "alice", clip, "--model", folder)
     said = run("verify", "alice", clip, *given)
     assert said.code == 0, said.error
-    assert "standard deviations above strangers; threshold" in said.out
+    assert "cosine above strangers; threshold" in said.out
     assert "cosine    +1.000" in said.out
     plain = run("verify", "alice", clip, *given, "--no-score-norm")
     assert "score     +1.000  cosine; threshold" in plain.out
     named = run("identify", clip, *given)
     assert "cosine +1.000  alice" in named.out
-    assert "scores are standard deviations above strangers" in named.out
+    assert "scores are cosines above strangers" in named.out
     answer = json.loads(run("verify", "alice", clip, *given, "--json").out)
-    assert answer["unit"] == "standard deviations above strangers"
+    assert answer["unit"] == "cosine above strangers"
     assert answer["threshold"] == normalised["points"]["fa-1%"]["threshold"]
 
 

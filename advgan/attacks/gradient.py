@@ -145,14 +145,14 @@ class MarginAttack(GradientAttack):
         kept, least, weight = change, np.inf, 1.0
         for count in range(1, self.steps + 1):
             score, slope = self.gradient(clean + change, guard)
-            missing = (guard.threshold - float(score)) / guard.per_cosine + self.margin
+            missing = guard.threshold - float(score) + self.margin
             size = float(change.square().mean() / power)
             if missing <= 0 and size < least:
                 kept, least = change, size
             weight *= 1.0 if missing <= 0 else 1.1
             descent = 2 * change / (power * len(source))
             if missing > 0:
-                descent = descent - weight * slope / guard.per_cosine
+                descent = descent - weight * slope
             first = 0.9 * first + 0.1 * descent
             second = 0.999 * second + 0.001 * descent.square()
             move = first / (1 - 0.9**count) / ((second / (1 - 0.999**count)).sqrt() + 1e-12)

@@ -99,8 +99,8 @@ class Model:
 class Guard:
     """One claim before a verifier: "I am the one whose profile this is".
 
-    Scores are the verifier's own: cosines, or standard deviations above strangers where it has a
-    cohort. Attacks state their margins in cosines and turn them into scores by ``per_cosine``.
+    Scores are the verifier's own: cosines, or by how much they exceed what is usual where it has
+    a cohort. Either way a score rises by as much as the cosine with the profile does.
 
     Attributes:
         model: the verifier.
@@ -143,11 +143,6 @@ class Guard:
         except AudioError:
             return False
 
-    @cached_property
-    def per_cosine(self) -> float:
-        """By how much scores rise, about, when the cosine with the profile does by 1."""
-        return self.model.scores.per_cosine(torch.from_numpy(self.profile))
-
     def similarity(self, waveforms: Tensor) -> Tensor:
         """Score against the profile, differentiable: (B, n) to (B,).
 
@@ -167,7 +162,7 @@ class Guard:
             speech = [_speech_of(straight_through(waveform, view)) for view in seen]
             raised = self.defence.to_raise(self._scores(speech))
             if (llr := self.defence.realness(speech[0])) is not None:
-                raised = raised - PER_NAT * self.per_cosine * (SURE - llr).clamp(min=0)
+                raised = raised - PER_NAT * (SURE - llr).clamp(min=0)
             found.append(raised)
         return torch.stack(found)
 

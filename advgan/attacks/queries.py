@@ -59,7 +59,7 @@ class Nes(Attack):
         audio, slope = source, np.zeros(len(source), np.float32)
         best, highest = source, guard.score(source)
         rate = self.epsilon / 4
-        while highest < guard.threshold + self.spare * guard.per_cosine:
+        while highest < guard.threshold + self.spare:
             if guard.queries + 2 * (self.samples // 2) + 1 > last:
                 break
             slope = 0.9 * slope + 0.1 * self._slope(audio, guard)
