@@ -106,7 +106,7 @@ def normalised_model(
     rows = usual + 0.8 * random.standard_normal((150, len(usual))) / len(usual) ** 0.5
     strangers = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     Cohort(strangers, fingerprint).save(folder / COHORT_FILE)
-    scores = np.concatenate([random.normal(12, 2, 200), random.normal(6, 2, 800)])
+    scores = np.concatenate([random.normal(0.18, 0.03, 200), random.normal(0.06, 0.03, 800)])
     names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
     labels = np.array(["target"] * 200 + ["nontarget"] * 800)
     made_by = Scoring(folder, fingerprint).fingerprint

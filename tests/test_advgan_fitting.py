@@ -56,7 +56,7 @@ def test_the_score_climbs_and_only_the_voice_moves(
     fitted = fit_voice(say, voice, asked, 8)
     with torch.no_grad():
         before, after = (float(asked.similarity(say(one))) for one in (voice, fitted))
-    assert after > before + 1
+    assert after > before + 0.2
     assert torch.equal(fitted.content, voice.content)
     assert asked.queries == 0
 
@@ -97,12 +97,12 @@ def test_a_finished_conversion_is_nearly_the_same_and_scores_more(
     sounds = [c.convert(source, target) for c in (plain, finished)]
     heard = [to_guard(torch.from_numpy(sound)[None]) for sound in sounds]
     scores = [float(asked.similarity(one)) for one in heard]
-    assert scores[1] > scores[0] + 1
+    assert scores[1] > scores[0] + 0.2
     assert len(sounds[0]) == len(sounds[1])
     assert 0.5 * epsilon < float((heard[1] - heard[0]).abs().quantile(0.99)) < 1.1 * epsilon
     attack = build("fitted-again-vc", {"steps": 1, "epsilon": epsilon})
     audio = attack.run(source.waveform, target.waveform, asked)
-    assert asked.score(audio) > scores[0] + 1
+    assert asked.score(audio) > scores[0] + 0.2
     with pytest.raises(UsageError, match="--eps is 2"):
         Converter("again-vc", epsilon=2)
 

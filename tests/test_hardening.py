@@ -74,7 +74,7 @@ def test_a_gradient_attack_nears_its_goal_within_epsilon(clips: torch.Tensor, st
         after = (encoder(attacked) * goals).sum(dim=1)
         noise = encoder(clips + 0.01 * peak * (2 * torch.rand_like(clips) - 1))
     assert (after - before).mean() > 0.1
-    assert after.mean() > (noise * goals).sum(dim=1).mean() + 0.1
+    assert after.mean() > (noise * goals).sum(dim=1).mean() + 0.05
     assert all(weight.grad is None for weight in encoder.parameters())
 
 
