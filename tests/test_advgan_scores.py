@@ -47,6 +47,15 @@ def test_its_gradient_is_that_of_finite_differences(scoring: Scoring) -> None:
     assert torch.autograd.gradcheck(scores, (enrol, probe.requires_grad_()))
 
 
+def test_strangers_all_alike_give_no_infinite_gradient(tmp_path: Path) -> None:
+    scoring = Scoring(tmp_path, "m")
+    scoring.cohort = Cohort(np.repeat(unit(0, 1, 8), 5, axis=0), "m")
+    probe = torch.from_numpy(unit(2, 2, 8)).requires_grad_()
+    Scores(scoring)(torch.from_numpy(unit(1, 2, 8)), probe).sum().backward()
+    assert probe.grad is not None
+    assert probe.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["tiny_model", "normalised_model"])
 def test_whoever_asks_hears_the_verifiers_score(
     name: str, request: pytest.FixtureRequest, speech: dict[str, list[Path]], tmp_path: Path

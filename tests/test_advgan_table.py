@@ -1,6 +1,5 @@
 """tools/attack_table.py: intervals, what counts as accepted, and a table that goes on."""
 
-import importlib.util
 import itertools
 import json
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tooling import load_tool
 
 from advgan import checkpoint, judge
 from advgan.generator import Generator, GeneratorConfig
@@ -17,14 +17,7 @@ from advgan.words import Transcript
 from speakerguard.bootstrap import Interval
 from speakerguard.errors import UsageError
 
-SPEC = importlib.util.spec_from_file_location(
-    "attack_table", Path(__file__).parents[1] / "tools" / "attack_table.py"
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-table = importlib.util.module_from_spec(SPEC)
-sys.modules["attack_table"] = table
-SPEC.loader.exec_module(table)
+table = load_tool("attack_table")
 
 
 def test_intervals_resample_speakers_not_pairs() -> None:

@@ -1,22 +1,16 @@
 """The weighted mean of several guards."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
+from tooling import load_tool
 
 from speakerguard import checkpoint
 from speakerguard.errors import UsageError
 from speakerguard.model import ModelConfig, SpeakerEncoder
 
-spec = importlib.util.spec_from_file_location(
-    "average", Path(__file__).parents[1] / "tools" / "average.py"
-)
-assert spec is not None
-assert spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load_tool("average")
 
 
 def guard(folder: Path, seed: int, channels: int = 16) -> Path:

@@ -108,7 +108,8 @@ def test_verifier_decides_on_normalised_scores(
     found = guard.identify(probe)
     assert found.ranking[0][1] == pytest.approx(expected)
     assert found.cosines[0] == pytest.approx(answer.cosine)
-    assert found.unit == ABOVE
+    assert (found.unit, found.margin) == (ABOVE, 0.05)
+    assert plain.identify(probe).margin == 0.05
 
 
 def test_strangers_of_other_weights_are_refused_where_scores_are_made(

@@ -57,8 +57,10 @@ def clips(speech: dict[str, list[Path]]) -> torch.Tensor:
     return clips
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_a_gradient_attack_nears_its_goal_within_epsilon(clips: torch.Tensor, steps: int) -> None:
+@pytest.mark.parametrize(("steps", "gain"), [(1, 0.09), (4, 0.1)])
+def test_a_gradient_attack_nears_its_goal_within_epsilon(
+    clips: torch.Tensor, steps: int, gain: float
+) -> None:
     encoder, _ = checkpoint.load(checkpoint.resolve("guard"))
     with torch.no_grad():
         goals = encoder(clips.roll(1, 0))
@@ -74,7 +76,7 @@ def test_a_gradient_attack_nears_its_goal_within_epsilon(clips: torch.Tensor, st
         after = (encoder(attacked) * goals).sum(dim=1)
         noise = encoder(clips + 0.01 * peak * (2 * torch.rand_like(clips) - 1))
     assert (after - before).mean() > 0.1
-    assert after.mean() > (noise * goals).sum(dim=1).mean() + 0.05
+    assert after.mean() > (noise * goals).sum(dim=1).mean() + gain
     assert all(weight.grad is None for weight in encoder.parameters())
 
 

@@ -1,7 +1,6 @@
 """The download tool against a server on this machine: fresh, cut off, wrong, and hostile."""
 
 import hashlib
-import importlib.util
 import io
 import random
 import tarfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tooling import load_tool
 
 TOOL = Path(__file__).parent.parent / "tools" / "librispeech.py"
 PART = "dev-clean"
@@ -68,11 +68,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("librispeech_tool", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("librispeech")
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.001)
     return module
 

@@ -1,18 +1,12 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
+from tooling import load_tool
 
 from speakerguard.errors import UsageError
 from speakerguard.trials import read_trials, speaker_of
 
-spec = importlib.util.spec_from_file_location(
-    "make_trials", Path(__file__).parents[1] / "tools" / "make_trials.py"
-)
-assert spec is not None
-assert spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load_tool("make_trials")
 
 
 def librispeech(root: Path, speakers: int, recordings: int) -> Path:

@@ -13,6 +13,7 @@ import argparse
 import math
 from pathlib import Path
 
+from advgan.command import ending
 from speakerguard import checkpoint
 from speakerguard.errors import UsageError
 from speakerguard.model import SpeakerEncoder
@@ -24,9 +25,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", metavar="FOLDER=WEIGHT")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    encoder = average([part(text) for text in options.parts])
-    options.out.mkdir(parents=True, exist_ok=True)
-    print(checkpoint.save(encoder, options.out / checkpoint.MODEL_FILE, half=True))
+    with ending("average"):
+        encoder = average([part(text) for text in options.parts])
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(checkpoint.save(encoder, options.out / checkpoint.MODEL_FILE, half=True))
 
 
 def part(text: str) -> tuple[SpeakerEncoder, float]:
