@@ -13,7 +13,6 @@ from types import ModuleType
 import pytest
 from tooling import load_tool
 
-TOOL = Path(__file__).parent.parent / "tools" / "librispeech.py"
 PART = "dev-clean"
 
 
