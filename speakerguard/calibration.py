@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,10 @@ import numpy.typing as npt
 from speakerguard import strict
 from speakerguard.errors import ConfigError, UsageError
 from speakerguard.files import replace_file
-from speakerguard.metrics import FloatArray, Weights, checked_scores, checked_weights, det_curve
-from speakerguard.trials import ScoreTable, source_of, speaker_of
+
+if TYPE_CHECKING:  # what fits needs more than what decides, and import takes time
+    from speakerguard.metrics import FloatArray, Weights
+    from speakerguard.trials import ScoreTable
 
 DEFAULT_POINT = "fa-1%"
 FALSE_ACCEPT_POINTS = {"fa-1%": 0.01, "fa-0.1%": 0.001}
@@ -193,6 +195,8 @@ def fit(
     from scipy.optimize import minimize
     from scipy.special import expit, logit
 
+    from speakerguard.metrics import checked_scores, checked_weights
+
     if not 0 < p_target < 1:
         raise UsageError(f"The prior is {p_target}; give one between 0 and 1.")
     target, nontarget = checked_scores(targets, "target"), checked_scores(nontargets, "non-target")
@@ -250,6 +254,8 @@ def operating_points(
     >>> operating_points([0.5, 0.7, 0.9], [0.1, 0.3, 0.6])["fa-1%"].p_miss
     0.3333333333333333
     """
+    from speakerguard.metrics import det_curve
+
     curve = det_curve(targets, nontargets, weights)
     indices = {
         name: int(np.argmax(curve.p_fa <= limit)) for name, limit in FALSE_ACCEPT_POINTS.items()
@@ -285,6 +291,8 @@ def balanced_weights(groups: Sequence[str]) -> FloatArray:
 
 def source_weights(table: ScoreTable) -> tuple[FloatArray, FloatArray]:
     """Weights of a table's targets (n,) and non-targets (m,) that let every source count alike."""
+    from speakerguard.trials import source_of
+
     sources = np.array([source_of(name) for name in table.enrol])
     return (
         balanced_weights(sources[table.labels == "target"].tolist()),
@@ -310,6 +318,8 @@ def calibrate(
     Raises:
         UsageError: as :func:`fit`.
     """
+    from speakerguard.trials import speaker_of
+
     targets, nontargets = table.targets, table.nontargets
     return CalibrationFile(
         model=model,

@@ -194,7 +194,7 @@ def identify(
             print(f"  {score:+.3f}  {'' if plain else f'cosine {cosine:+.3f}  '}{name}")
         print(
             f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
-            f"margin {answer.margin:g}; scores are cosines{'' if plain else ' above strangers'}"
+            f"margin {answer.margin:g}; scores are {answer.unit.replace('cosine', 'cosines')}"
         )
         _print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)

@@ -24,7 +24,6 @@ import numpy.typing as npt
 from speakerguard.checkpoint import read_tensors
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.files import whole_file
-from speakerguard.trials import speaker_of
 
 if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
@@ -158,6 +157,8 @@ def gather(
     Raises:
         UsageError: fewer than two speakers can be used.
     """
+    from speakerguard.trials import speaker_of
+
     sums: dict[str, Matrix] = {}
     taken: Counter[str] = Counter()
     left_out = []

@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from advgan.generator import Generator, GeneratorConfig
 from advgan.report.tally import exact_interval
 from advgan.words import Transcript
 from speakerguard.bootstrap import Interval
-from speakerguard.errors import UsageError
+from speakerguard.calibration import OperatingPoint
+from speakerguard.errors import CheckpointError, UsageError
 
 table = load_tool("attack_table")
 
@@ -84,6 +86,34 @@ def test_a_table_on_real_speech(
     before = [path.stat().st_mtime_ns for path in made]
     table.main()  # everything is there already
     assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_the_countermeasure_leaves_what_both_accept() -> None:
+    """Accepted by voice, real by ear: only the first of four recordings is both."""
+    row = table.Row("again-vc", "plain", lambda s, _: (s.waveform, 16_000))
+    quality = {"dnsmos": 3.0, "stoi_to_source": 1.0, "pitch_correlation": None, "seconds": 1.0}
+    records = [
+        {"source": f"s{i}/a", "target": f"t{i}/a", "scores": {"guard": score}, "llr": llr,
+         "quality": quality, "words": None, "conversion_seconds": 1.0}
+        for i, (score, llr) in enumerate([(0.6, 1.0), (0.6, -1.0), (0.2, 1.0), (0.6, None)])
+    ]  # fmt: skip
+    point = OperatingPoint("fa-1%", 0.5, 0.01, 0.1)
+    guard = SimpleNamespace(name="guard", point=point)
+    line = table.summarise(row, records, [guard])
+    assert line["guard"]["accepted"] == 0.75
+    assert line["guard"]["guarded_accepted"] == 0.25
+    assert "| by guard with the countermeasure |" in table.describe([line], [guard])
+    silent = table.summarise(row, [{**r, "llr": None} for r in records], [guard])
+    assert "countermeasure" not in table.describe([silent], [guard])
+
+
+def test_shipped_weights_of_another_guard_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless they were asked for by name."""
+    with table._left_out("adversarial", asked=False):
+        raise CheckpointError("trained against another")
+    assert "row 'adversarial' left out: trained against another" in capsys.readouterr().err
+    with pytest.raises(CheckpointError), table._left_out("adversarial", asked=True):
+        raise CheckpointError("trained against another")
 
 
 def test_models_are_named_by_row() -> None:

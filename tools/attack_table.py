@@ -17,7 +17,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,19 +85,33 @@ def rows(options: argparse.Namespace) -> list[Row]:
         (PERTURBED, f"the same, then perturbed by {EPSILON:g}", PLAIN, options.steps, EPSILON),
     ):
         if model in named or checkpoint.shipped(model):
-            generator = named.get(model, model)
-            converter = Converter(generator, options.vocoder, options.judges[0], steps, epsilon)
-            how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
-            weights = f"{converter.fingerprint} {vocoder}{how}"
-            found.append(Row(key, title, _made_by(converter), weights))
+            with _left_out(key, model in named):
+                converter = Converter(
+                    named.get(model, model), options.vocoder, options.judges[0], steps, epsilon
+                )
+                how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
+                weights = f"{converter.fingerprint} {vocoder}{how}"
+                found.append(Row(key, title, _made_by(converter), weights))
         elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
     if PERTURBER in named or checkpoint.shipped(PERTURBER):
-        perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
-        title = f"perturbation, eps {perturbing.epsilon:g}"
-        found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
+        with _left_out(PERTURBER, PERTURBER in named):
+            perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
+            title = f"perturbation, eps {perturbing.epsilon:g}"
+            found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
     found.append(Row(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
     return found
+
+
+@contextlib.contextmanager
+def _left_out(key: str, asked: bool) -> Iterator[None]:
+    """Go on without shipped weights that were made against another guard; not if asked for."""
+    try:
+        yield
+    except CheckpointError as error:
+        if asked:
+            raise
+        print(f"row {key!r} left out: {error}", file=sys.stderr)
 
 
 def named_models(given: Sequence[str]) -> dict[str, str]:
@@ -217,6 +231,17 @@ def share(
     return float(values.mean()), Interval(float(low), float(high))
 
 
+def _shares(
+    prefix: str, accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str]
+) -> dict[str, float]:
+    value, interval = share(accepted, sources, targets)
+    return {
+        f"{prefix}accepted": value,
+        f"{prefix}low": interval.low,
+        f"{prefix}high": interval.high,
+    }
+
+
 def summarise(
     row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
 ) -> dict[str, Any]:
@@ -228,10 +253,12 @@ def summarise(
     for judge in judges:
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
-        value, interval = share(passed, sources, targets)
+        real = [r["llr"] is not None and r["llr"] >= 0 for r in records]
+        both = [voice and speech for voice, speech in zip(passed, real, strict=True)]
         heard = [s for s in scores if s is not None]
         line[judge.name] = {
-            "accepted": value, "low": interval.low, "high": interval.high,
+            **_shares("", passed, sources, targets),
+            **_shares("guarded_", both, sources, targets),
             "threshold": judge.point.threshold, "no_speech": len(scores) - len(heard),
             "mean_score": float(np.mean(heard)) if heard else None,
         }  # fmt: skip
@@ -253,27 +280,33 @@ def summarise(
 
 
 def describe(lines: Sequence[Mapping[str, Any]], judges: Sequence[Judge]) -> str:
-    """The Markdown table."""
+    """The Markdown table; what the countermeasure leaves is told of the verifier under attack."""
     heads = [f"accepted by {judge.name} at {judge.point.name}, % [95 %]" for judge in judges]
+    detected = any(line["called_made"] is not None for line in lines)
+    heads[1:1] = [f"by {judges[0].name} with the countermeasure"] if detected else []
     figures = {"dnsmos": "DNSMOS", "stoi_to_source": "STOI", "pitch_correlation": "F0 corr.",
                "word_errors": "word errors, %", "called_made": "called made, %",
                "real_time": "× real time"}  # fmt: skip
     text = ["| | " + " | ".join([*heads, *figures.values()]) + " |",
             "|---" * (1 + len(heads) + len(figures)) + "|"]  # fmt: skip
     for line in lines:
-        cells = [line["row"]]
+        cells = []
         for judge in judges:
             j = line[judge.name]
             mute = f"; {j['no_speech']} without speech" if j["no_speech"] else ""
-            cells.append(
-                f"{100 * j['accepted']:.1f} [{100 * j['low']:.1f}–{100 * j['high']:.1f}]{mute}"
-            )
+            cells.append(_interval(j, "") + mute)
+        cells[1:1] = [_interval(line[judges[0].name], "guarded_")] if detected else []
         for name in figures:
             value = line[name]
             scale = 100 if name in {"called_made", "word_errors"} else 1
             cells.append("" if value is None else f"{scale * value:.{0 if scale > 1 else 2}f}")
-        text.append("| " + " | ".join(cells) + " |")
+        text.append("| " + " | ".join([line["row"], *cells]) + " |")
     return "\n".join(text)
+
+
+def _interval(figures: Mapping[str, float], prefix: str) -> str:
+    value, low, high = (100 * figures[prefix + name] for name in ("accepted", "low", "high"))
+    return f"{value:.1f} [{low:.1f}–{high:.1f}]"
 
 
 def main() -> None:
