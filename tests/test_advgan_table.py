@@ -85,7 +85,13 @@ def test_a_table_on_real_speech(
     made = sorted((tmp_path / "out").rglob("*.wav"))
     before = [path.stat().st_mtime_ns for path in made]
     table.main()  # everything is there already
+    monkeypatch.setattr(sys, "argv", [*command, "--no-words"])
+    table.main()  # judged anew, not made anew
+    torch.set_num_threads(threads)
     assert [path.stat().st_mtime_ns for path in made] == before
+    again = json.loads((tmp_path / "out/table.json").read_text())["rows"]
+    assert all(row["word_errors"] is None for row in again)
+    assert [row["guard"] for row in again] == [row["guard"] for row in rows.values()]
 
 
 def test_the_countermeasure_leaves_what_both_accept() -> None:

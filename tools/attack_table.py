@@ -48,7 +48,7 @@ from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, CheckpointError, UsageError
-from speakerguard.files import replace_file, replace_section
+from speakerguard.files import file_hash, replace_file, replace_section
 from speakerguard.trials import speaker_of, spread
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
@@ -135,21 +135,33 @@ def measure(
     row: Row, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One record a pair: scores by every judge, quality, time; those already there are kept."""
+    """One record a pair: scores by every judge, quality, time; those already there are kept.
+
+    Where other judges are asked than before, what was converted is judged anew, not made anew.
+    """
     verifiers = [judge.verifier for judge in judges]
     prints = [row.weights, *(v.scoring.fingerprint for v in verifiers)]
     told = detector.fingerprint if detector else ""
     asked = "+".join([*prints, told, str(options.root), *(["words"] if options.words else [])])
+    made = "+".join([*prints[:2], str(options.root)])
     folder = options.out / row.key
     folder.mkdir(parents=True, exist_ok=True)
-    done = {i: r for i, r in read_journal(folder).items() if r["asked"] == asked}
+    before = read_journal(folder)
+    done = {i: r for i, r in before.items() if r["asked"] == asked}
     started, records = time.monotonic(), []
     for index, pair in enumerate(pairs):
         name = f"{pair.source}|{pair.target}|{pair.enrol}"
         if name not in done:
-            done[name] = {"id": name, "asked": asked} | _measure(
-                row, pair, folder / f"{index:04d}.wav", options, judges, detector
-            )
+            path, old = folder / f"{index:04d}.wav", before.get(name, {})
+            if old.get("made") == made and path.is_file() and file_hash(path) == old["sha256"]:
+                seconds = old["conversion_seconds"]
+            else:
+                seconds = _convert(row, pair, path, options.root)
+            done[name] = {
+                "id": name, "asked": asked, "made": made, "sha256": file_hash(path),
+                "conversion_seconds": seconds,
+                **_measure(row, pair, path, options, judges, detector),
+            }  # fmt: skip
             append(folder, done[name])
         records.append({**done[name], "source": pair.source, "target": pair.target})
         if (index + 1) % 10 == 0:
@@ -159,25 +171,29 @@ def measure(
     return records
 
 
-def _measure(
-    row: Row, pair: Pair, path: Path, options: argparse.Namespace, judges: Sequence[Judge],
-    detector: Detector | None,
-) -> dict[str, Any]:  # fmt: skip
-    root: Path = options.root
+def _convert(row: Row, pair: Pair, path: Path, root: Path) -> float:
+    """Make what is presented, and save it; returns the seconds that the making took."""
     source, target = hear(root / pair.source), hear(root / pair.target, speech_only=True)
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
     seconds = time.perf_counter() - started
     save_wav(path, waveform, rate)
+    return seconds
+
+
+def _measure(
+    row: Row, pair: Pair, path: Path, options: argparse.Namespace, judges: Sequence[Judge],
+    detector: Detector | None,
+) -> dict[str, Any]:  # fmt: skip
+    root: Path = options.root
     scores = {}
     for judge in judges:
         scores[judge.name] = judge.opinion(profile(judge, root / pair.enrol), path).score
     return {
         "scores": scores,
-        "quality": quality(path, source),
+        "quality": quality(path, hear(root / pair.source)),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
-        "conversion_seconds": seconds,
     }
 
 
