@@ -54,7 +54,7 @@ from speakerguard.trials import speaker_of, spread
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
-EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 44 dB under the speech
+EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 42 dB under the speech
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
