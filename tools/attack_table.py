@@ -153,14 +153,16 @@ def measure(
         name = f"{pair.source}|{pair.target}|{pair.enrol}"
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
+            source = hear(options.root / pair.source)
             if old.get("made") == made and path.is_file() and file_hash(path) == old["sha256"]:
                 seconds = old["conversion_seconds"]
             else:
-                seconds = _convert(row, pair, path, options.root)
+                target = hear(options.root / pair.target, speech_only=True)
+                seconds = _convert(row, source, target, path)
             done[name] = {
                 "id": name, "asked": asked, "made": made, "sha256": file_hash(path),
                 "conversion_seconds": seconds,
-                **_measure(row, pair, path, options, judges, detector),
+                **_measure(row, pair, source, path, options, judges, detector),
             }  # fmt: skip
             append(folder, done[name])
         records.append({**done[name], "source": pair.source, "target": pair.target})
@@ -171,9 +173,8 @@ def measure(
     return records
 
 
-def _convert(row: Row, pair: Pair, path: Path, root: Path) -> float:
+def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
-    source, target = hear(root / pair.source), hear(root / pair.target, speech_only=True)
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
     seconds = time.perf_counter() - started
@@ -182,8 +183,8 @@ def _convert(row: Row, pair: Pair, path: Path, root: Path) -> float:
 
 
 def _measure(
-    row: Row, pair: Pair, path: Path, options: argparse.Namespace, judges: Sequence[Judge],
-    detector: Detector | None,
+    row: Row, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
+    judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
     scores = {}
@@ -191,7 +192,7 @@ def _measure(
         scores[judge.name] = judge.opinion(profile(judge, root / pair.enrol), path).score
     return {
         "scores": scores,
-        "quality": quality(path, hear(root / pair.source)),
+        "quality": quality(path, source),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
     }
@@ -266,10 +267,10 @@ def summarise(
     targets = [speaker_of(r["target"]) for r in records]
     sources = targets if genuine else [speaker_of(r["source"]) for r in records]
     line: dict[str, Any] = {"row": row.title, "key": row.key, "pairs": len(records)}
+    real = [r["llr"] is not None and r["llr"] >= 0 for r in records]
     for judge in judges:
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
-        real = [r["llr"] is not None and r["llr"] >= 0 for r in records]
         both = [voice and speech for voice, speech in zip(passed, real, strict=True)]
         heard = [s for s in scores if s is not None]
         line[judge.name] = {
