@@ -30,7 +30,7 @@ from advgan.perturber import Perturber
 from advgan.vocoder import Vocoder
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, printable, read
 from speakerguard.checkpoint import folder
-from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.files import whole_file
 from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
@@ -265,12 +265,12 @@ def guard_of(name: str, loaded: checkpoint.Loaded, guard: str) -> GuardLoss:
     """The verifier that a network was trained against, whose embeddings it understands.
 
     Raises:
-        CheckpointError: ``guard`` has other weights.
+        OtherGuardError: ``guard`` has other weights.
     """
     found = GuardLoss(guard)
     trained = loaded.about.get("guard")
     if trained != found.fingerprint:
-        raise CheckpointError(
+        raise OtherGuardError(
             f"{name} was trained against the guard {trained}, this is {found.fingerprint}: its "
             "embeddings mean something else. Train it again."
         )

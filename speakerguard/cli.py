@@ -136,14 +136,21 @@ def verify(
         from speakerguard import countermeasure as countermeasures
 
         detector = countermeasures.load(countermeasure)
-    verifier = make_verifier(model, store, engine, score_norm)
     if stream:
+        verifier = make_verifier(model, store, engine, score_norm)
         answer = cli_stream.follow(verifier, name, str(file), point)
         real = None
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from speakerguard.speech import load_speech
+
         # a pipe can be read only once
         source = file.read_bytes() if detector and file.is_fifo() else file
-        answer = verifier.verify(name, source, point)
+        with ThreadPoolExecutor(1) as beside:  # while the model is loaded
+            speech = beside.submit(load_speech, source)
+            verifier = make_verifier(model, store, engine, score_norm)
+            answer = verifier.verify(name, speech.result(), point)
         real = detector.llr(source) if detector else None
     accepted = answer.accepted and (real is None or real >= 0)
     if as_json:

@@ -30,6 +30,10 @@ class CheckpointError(UsageError):
     """A model file is missing, damaged, foreign, or does not fit the model asked for."""
 
 
+class OtherGuardError(CheckpointError):
+    """Weights that were trained against another guard than the one to be attacked."""
+
+
 class AudioError(SpeakerguardError):
     """The recording cannot be judged; no score exists for it."""
 

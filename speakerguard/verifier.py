@@ -204,9 +204,9 @@ class Verifier:
         return enrolment
 
     def verify(
-        self, name: str, source: AudioSource, operating_point: str | None = None
+        self, name: str, source: AudioSource | Speech, operating_point: str | None = None
     ) -> Verification:
-        """Compare a recording with the profile of ``name``.
+        """Compare a recording, or the speech already found in one, with the profile of ``name``.
 
         Raises:
             AudioError: the recording cannot be judged; there is no score.
@@ -214,7 +214,7 @@ class Verifier:
         """
         profile = self.profile(name)
         point = self.calibration.point(operating_point)
-        speech = load_speech(source)
+        speech = source if isinstance(source, Speech) else load_speech(source)
         (embedding,) = self.embed_speech([speech])
         score = self.scoring.score(profile.centroid, embedding)
         return Verification(

@@ -17,7 +17,7 @@ from advgan.report.tally import exact_interval
 from advgan.words import Transcript
 from speakerguard.bootstrap import Interval
 from speakerguard.calibration import OperatingPoint
-from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.errors import CheckpointError, OtherGuardError, UsageError
 
 table = load_tool("attack_table")
 
@@ -114,12 +114,14 @@ def test_the_countermeasure_leaves_what_both_accept() -> None:
 
 
 def test_shipped_weights_of_another_guard_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless they were asked for by name."""
+    """Unless they were asked for by name; damaged ones end it."""
     with table._left_out("adversarial", asked=False):
-        raise CheckpointError("trained against another")
+        raise OtherGuardError("trained against another")
     assert "row 'adversarial' left out: trained against another" in capsys.readouterr().err
-    with pytest.raises(CheckpointError), table._left_out("adversarial", asked=True):
-        raise CheckpointError("trained against another")
+    with pytest.raises(OtherGuardError), table._left_out("adversarial", asked=True):
+        raise OtherGuardError("trained against another")
+    with pytest.raises(CheckpointError), table._left_out("adversarial", asked=False):
+        raise CheckpointError("not a whole file")
 
 
 def test_models_are_named_by_row() -> None:

@@ -107,6 +107,7 @@ def test_enrol_and_verify(guard: Verifier, voices: tuple[list[Path], list[Path]]
     assert again.llr == pytest.approx(guard.calibration.calibration.llr(again.score))
     assert again.net_seconds == load_speech(own[0]).net_seconds
     assert again.operating_point == "fa-1%"
+    assert guard.verify("Zoë", load_speech(own[0])) == again
     assert guard.verify("Zoë", own[0], "eer").threshold == guard.calibration.point("eer").threshold
 
 

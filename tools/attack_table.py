@@ -47,7 +47,7 @@ from advgan.words import Transcript, compare, transcribe
 from speakerguard.audio import SAMPLE_RATE, read
 from speakerguard.bootstrap import Interval
 from speakerguard.engines import Embedding
-from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.files import file_hash, replace_file, replace_section
 from speakerguard.trials import speaker_of, spread
 
@@ -108,7 +108,7 @@ def _left_out(key: str, asked: bool) -> Iterator[None]:
     """Go on without shipped weights that were made against another guard; not if asked for."""
     try:
         yield
-    except CheckpointError as error:
+    except OtherGuardError as error:
         if asked:
             raise
         print(f"row {key!r} left out: {error}", file=sys.stderr)
