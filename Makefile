@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 # CPU build of torch by default; `make install CUDA=1` takes the CUDA build on Linux.
 CUDA ?=

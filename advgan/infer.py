@@ -32,8 +32,7 @@ from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
 from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
 from advgan.words import Words, compare, transcribe
-from speakerguard.audio import printable, read
-from speakerguard.data import AUDIO_SUFFIXES
+from speakerguard.audio import AUDIO_SUFFIXES, printable, read
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import file_hash, replace_file
 

@@ -38,6 +38,7 @@ SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
 BLOCK_SECONDS = 20.0  # decoded and resampled at a time
 BLOCK_VALUES = 1 << 23  # at most, over all channels; 32 MiB
 MAX_CHANNELS = 64  # of an array or a pipe; more are samples in the wrong direction, or no header
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}  # of what is found in a folder
 MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; below, speech is gone; above, a broken header
 
 Waveform = npt.NDArray[np.float32]

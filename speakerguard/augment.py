@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from scipy.signal import fftconvolve
 
-from speakerguard.audio import SAMPLE_RATE, Waveform, read
+from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform, read
 from speakerguard.errors import UsageError
 
 Generator = np.random.Generator
@@ -37,7 +37,7 @@ class NoiseBank:
         Noises of a second or less are left out.
 
         Raises:
-            UsageError: no such folder, or it holds neither noise nor room response.
+            UsageError: no such folder, it holds neither noise nor room response, or a silent one.
         """
         if not folder.is_dir():
             raise UsageError(
@@ -45,9 +45,11 @@ class NoiseBank:
             )
         noises, rooms = [], []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if path.suffix.lower() not in {".wav", ".flac", ".ogg", ".opus", ".mp3"}:
+            if path.suffix.lower() not in AUDIO_SUFFIXES:
                 continue
             waveform = read(path)
+            if not waveform.any():
+                raise UsageError(f"{path}: is silent. Remove it.")
             if "rir" in path.relative_to(folder).as_posix().lower():
                 rooms.append(waveform[: SAMPLE_RATE // 2] / np.abs(waveform).max())
             elif len(waveform) > SAMPLE_RATE:

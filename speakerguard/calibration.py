@@ -258,7 +258,8 @@ def operating_points(
 
     curve = det_curve(targets, nontargets, weights)
     indices = {
-        name: int(np.argmax(curve.p_fa <= limit)) for name, limit in FALSE_ACCEPT_POINTS.items()
+        name: int(np.argmax(curve.p_fa <= limit * (1 + 1e-9)))  # sums of weights are inexact
+        for name, limit in FALSE_ACCEPT_POINTS.items()
     }
     thresholds = {name: float(curve.thresholds[index]) for name, index in indices.items()}
     thresholds["eer"] = curve.eer().threshold

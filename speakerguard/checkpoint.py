@@ -8,11 +8,12 @@ error, never random weights. Torch is imported only by what makes or takes a tor
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ MODEL_FILE, ONNX_FILE = "model.safetensors", "model.onnx"
 CALIBRATION_FILE = "calibration.json"
 NORMALISED_FILE = "calibration-asnorm.json"  # of scores normalised by a cohort
 DEFAULT = "guard"
+_COPY = "Copy or download it again."
 PEER_NAMES = ("campplus", "resemblyzer")  # see speakerguard.peers
 
 
@@ -125,11 +127,17 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """
     from safetensors.torch import save_file
 
-    with whole_file(path) as part:
-        try:
-            save_file(tensors, part, metadata=metadata)
-        except SafetensorError as error:  # what safetensors makes of a full disk
-            raise OSError(str(error)) from None
+    with whole_file(path) as part, as_os_error():
+        save_file(tensors, part, metadata=metadata)
+
+
+@contextlib.contextmanager
+def as_os_error() -> Iterator[None]:
+    """Make an OSError again of what safetensors makes of a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def load(path: Path) -> tuple[SpeakerEncoder, str]:
@@ -179,10 +187,20 @@ def header(path: Path) -> tuple[dict[str, Any], int]:
     return entries, 8 + length
 
 
+def layout(path: Path) -> str:
+    """First 16 hex digits of a SHA-256 over where, and as what, a model file keeps each tensor.
+
+    The fingerprint is of the weights alone: another program may write the same ones elsewhere in
+    the file, and what refers to them by their place would read others.
+    """
+    entries, start = header(path)
+    return hashlib.sha256(json.dumps([start, entries], sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_tensors(
     path: Path,
     framework: Literal["np", "pt"],
-    advice: str = "Copy or download it again.",
+    advice: str = _COPY,
     names: Iterable[str] | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Metadata and tensors, numpy's or torch's, of any safetensors file.
@@ -219,17 +237,28 @@ def _open(
             f"{path}: format is {metadata.get('format', 'not stated')!r}, expected {FORMAT!r}. "
             "It was not written by this program or by another version of it."
         )
+    kinds = {entry["dtype"] for entry in header(path)[0].values()}
+    if foreign := sorted(kinds - {"F16", "F32"}):
+        raise CheckpointError(
+            f"{path}: holds {', '.join(foreign)}, where weights are F16 or F32. {_COPY}"
+        )
     return metadata, state
 
 
 def _checked_fingerprint(
     path: Path, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray[Any, Any]]
 ) -> str:
-    found, stated = _fingerprint(metadata["config"], arrays), metadata.get("fingerprint")
+    stated = metadata.get("fingerprint")
+    try:
+        found = _fingerprint(metadata["config"], arrays)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: its configuration cannot be read ({error}). {_COPY}"
+        ) from None
     if found != stated:
         raise CheckpointError(
             f"{path}: its fingerprint is {found}, expected {stated}; the file was changed or "
-            "damaged. Copy or download it again."
+            f"damaged. {_COPY}"
         )
     return found
 

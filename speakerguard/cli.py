@@ -76,13 +76,16 @@ def enroll(
     name: str,
     files: list[Path],
     replace: Annotated[bool, typer.Option(help="Overwrite an existing profile.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add to an existing profile.")] = False,
+    score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
-    enrolment = make_verifier(model, store, engine).enroll(name, files, replace=replace)
+    verifier = make_verifier(model, store, engine, score_norm)
+    enrolment = verifier.enroll(name, files, replace, add)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -95,8 +98,9 @@ def enroll(
     if as_json:
         _print_json(answer)
         return
+    count = len(profile.embeddings)
     print(
-        f"enrolled {profile.name} from {len(files)} recording{'s' * (len(files) != 1)}, "
+        f"enrolled {profile.name} from {count} recording{'s' * (count != 1)}, "
         f"{sum(profile.net_seconds):.1f} s of speech"
     )
     if (cohesion := profile.cohesion()) is not None:

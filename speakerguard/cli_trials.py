@@ -17,7 +17,6 @@ from speakerguard.cli_options import (
     ScoreNorm,
     Seconds,
     Trials,
-    finite,
     make_verifier,
 )
 from speakerguard.errors import UsageError
@@ -84,7 +83,7 @@ def evaluate(
     seconds: Seconds = None,
     babble: Annotated[
         float | None,
-        typer.Option(callback=finite, help="Put four other talkers so many dB below each probe."),
+        typer.Option(min=-60, max=120, help="Put four other talkers so many dB below each probe."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     score_norm: ScoreNorm = None,

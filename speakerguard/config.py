@@ -7,6 +7,7 @@ nearest known key.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -20,12 +21,14 @@ from speakerguard.peers import CamPlusPlus
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Speed = Annotated[float, Field(ge=0.5, le=2)]
+_SHORT = reprlib.Repr()  # YAML's aliases make much of little
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
 
 class Strict(BaseModel):
     """A section of a configuration: keys it does not know are errors, and it never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Strict):
@@ -143,7 +146,7 @@ class RunConfig(Strict):
 
     of_the_machine: ClassVar[tuple[str, ...]] = ("threads",)  # may differ when a run goes on
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     out: Path
     init: str | None = None
     steps: int = Field(ge=1)
@@ -337,7 +340,9 @@ def _explain(path: Path, schema: type[BaseModel], error: ValidationError) -> str
         elif problem["type"] == "value_error":
             lines.append(f"{path}: {key and key + ': '}{problem['ctx']['error']}")
         else:
-            lines.append(f"{path}: {key}: {problem['msg']}, got {problem.get('input')!r}")
+            lines.append(
+                f"{path}: {key}: {problem['msg']}, got {_SHORT.repr(problem.get('input'))}"
+            )
     return "\n".join(lines)
 
 

@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE
+from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.speech import load_speech
 from speakerguard.trials import speaker_of
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 SEGMENT_SECONDS = 6.0
 MIN_SEGMENT_SECONDS = 0.8
 _Piece = tuple[npt.NDArray[np.int16], str | None, str]  # with its speaker and utterance

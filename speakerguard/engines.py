@@ -282,11 +282,25 @@ def _about(folder: Path, stated: dict[str, str], weights: str | None) -> tuple[s
     path = folder / ONNX_FILE
     if stated.get("format") != ONNX_FORMAT:
         raise CheckpointError(f"{path}: not an export of this program's. {_AGAIN}")
-    if weights is not None and stated["fingerprint"] != weights:
+    try:
+        fingerprint = stated["fingerprint"]
+        dimension, min_samples = int(stated["dimension"]), int(stated["min_samples"])
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{path} belongs to weights {stated['fingerprint']}, these are {weights}. {_AGAIN}"
+            f"{path}: what it says of itself is damaged ({error}). {_AGAIN}"
+        ) from None
+    if weights is None:
+        return fingerprint, dimension, min_samples
+    if fingerprint != weights:
+        raise CheckpointError(
+            f"{path} belongs to weights {fingerprint}, these are {weights}. {_AGAIN}"
         )
-    return stated["fingerprint"], int(stated["dimension"]), int(stated["min_samples"])
+    if stated.get("layout") != checkpoint.layout(folder / checkpoint.MODEL_FILE):
+        raise CheckpointError(
+            f"{path} expects the same weights elsewhere in {checkpoint.MODEL_FILE}, which was "
+            f"written anew. {_AGAIN}"
+        )
+    return fingerprint, dimension, min_samples
 
 
 def _existing(path: Path) -> Path:

@@ -213,6 +213,8 @@ def write_onnx(
         "min_samples": str(module.min_samples),
         "sample_rate": str(SAMPLE_RATE),
     }
+    if beside:
+        about["layout"] = checkpoint.layout(weights)
     onnx.helper.set_model_props(made, about)
     made.producer_name, made.producer_version = "speakerguard", ""
     onnx.save(made, str(path))

@@ -64,9 +64,10 @@ def replace_section(path: Path, name: str, text: str) -> None:
     Nothing happens where there is no such file, or no such marks in it.
     """
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if not path.exists() or start not in (old := path.read_text(encoding="utf-8")):
-        return
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
     before, _, rest = old.partition(start)
-    _, _, after = rest.partition(end)
+    _, found, after = rest.partition(end)
+    if not found:
+        return
     replace_file(path, f"{before}{start}\n\n{text}\n\n{end}{after}")
     print(f"renewed {path}")

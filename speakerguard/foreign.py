@@ -16,11 +16,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import Embedding, long_enough, onnx_session
@@ -64,6 +64,12 @@ class ForeignConfig(BaseModel):
     output: str | None = None
     min_seconds: float = Field(default=0.25, ge=WINDOW / SAMPLE_RATE, le=60)
 
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError("low must be under high")
+        return self
+
 
 class ForeignEmbedder:
     """See :class:`speakerguard.engines.Embedder`; runs in ONNX Runtime.
@@ -92,6 +98,11 @@ class ForeignEmbedder:
         self._filters = kaldi_filters(self.config.bands, self.config.low, self.config.high)
         probe = np.zeros(max(2 * SAMPLE_RATE, self.min_samples), np.float32) + np.float32(1e-3)
         self.dimension = len(self._embed(probe))
+        if len(self._embed(np.concatenate([probe, probe]))) != self.dimension:
+            raise CheckpointError(
+                f"{path}: the output grows with the recording, so it is no embedding. Name "
+                "another `output`."
+            )
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`speakerguard.engines.Embedder.embed`."""
@@ -104,12 +115,12 @@ class ForeignEmbedder:
         try:
             entry = self._session.get_inputs()[0].name
             embedding = self._session.run(wanted, {entry: fed[None]})[0].reshape(-1)
+            length = float(np.linalg.norm(embedding))
         except Exception as error:  # onnxruntime's own errors have no other base
             raise CheckpointError(
                 f"{self._path}: the network does not take what this file describes ({error}). "
                 "Check input, layout and bands."
             ) from None
-        length = float(np.linalg.norm(embedding))
         if not (np.isfinite(length) and length > 0):
             raise CheckpointError(f"{self._path}: the network's output is no embedding.")
         return (embedding / length).astype(np.float32)

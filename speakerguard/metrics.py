@@ -70,7 +70,7 @@ class DetCurve:
     def eer(self, method: EerMethod = "nearest") -> EER:
         """See :func:`eer`."""
         difference = self.p_miss - self.p_fa
-        index = int(np.argmin(np.abs(difference)))
+        index = int(np.argmin(np.abs(difference).round(12)))  # rounded, so that ties are ties
         p_miss, p_fa = float(self.p_miss[index]), float(self.p_fa[index])
         if method == "nearest":
             rate = (p_miss + p_fa) / 2

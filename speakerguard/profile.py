@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -57,11 +57,22 @@ class Profile:
             problem = f"embeddings of shape {embeddings.shape}, not (utterances, dimension)"
         elif not len(embeddings) == len(self.net_seconds) == len(self.sources):
             problem = "a different number of embeddings, durations and sources"
+        elif not (np.isfinite(self.net_seconds).all() and min(self.net_seconds) >= 0):
+            problem = "a duration that is no number from 0"
         elif not np.allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=0, atol=1e-3):
             problem = "an embedding whose length is not 1"
         else:
             return
         raise UsageError(f"profile “{self.name}” has {problem}: enrol it again.")
+
+    def extended(self, more: Profile) -> Profile:
+        """This voice with the utterances of ``more`` behind its own."""
+        return replace(
+            self,
+            embeddings=np.concatenate([self.embeddings, more.embeddings]),
+            net_seconds=self.net_seconds + more.net_seconds,
+            sources=self.sources + more.sources,
+        )
 
     @property
     def centroid(self) -> npt.NDArray[np.float32]:

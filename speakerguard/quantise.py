@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from speakerguard import checkpoint
-from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform
 from speakerguard.engines import ONNX_FILE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluate import Result, evaluate, score_trials
@@ -144,8 +144,7 @@ def _quantise(whole: Path, out: Path, clips: list[Waveform], original: str) -> N
 
 def _clips(folder: Path) -> Iterator[Waveform]:
     """Some speech of evenly spread recordings, each float32 (n,)."""
-    endings = {".opus", ".flac", ".wav", ".ogg", ".mp3"}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     for path in spread(files, CLIPS):
         try:
             yield load_speech(path).samples[: int(SECONDS * SAMPLE_RATE)]

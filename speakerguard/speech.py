@@ -25,6 +25,7 @@ THRESHOLD = 0.5  # speech probability of a speech frame
 PAD = 2  # frames kept on either side of speech, so that onsets survive
 MIN_SPEECH = 0.5  # seconds of net speech below which there is no score
 MAX_SPEECH = 120.0  # seconds of net speech after which reading stops
+MAX_SECONDS = 1800.0  # of a recording that are searched for speech: an hour of nothing is small
 SILENT_PEAK = 10 ** (-70 / 20)  # a recording that never exceeds -70 dBFS is silent
 _LEVEL = 10 ** (-26 / 20)  # RMS to which a quiet block is raised for the detector, at most 30 dB
 
@@ -105,8 +106,8 @@ def _silero() -> Any:
 def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
     """Read ``source`` and keep its speech.
 
-    Reading stops after :data:`MAX_SPEECH` seconds of speech, with a warning, so a recording of
-    any length takes bounded memory.
+    Reading stops after :data:`MAX_SPEECH` seconds of speech, or :data:`MAX_SECONDS` altogether,
+    with a warning, so a recording of any length takes bounded memory and time.
 
     Args:
         source: as for :func:`speakerguard.audio.open_recording`.
@@ -120,10 +121,13 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
     blocks: list[Waveform] = []
     kept: list[npt.NDArray[np.bool_]] = []
     net = 0.0
-    cut_short = False
+    cut_short = None
     for block in _in_frames(recording.blocks()):
         if net >= MAX_SPEECH and len(block) >= SAMPLE_RATE:  # less is not worth stopping for
-            cut_short = True
+            cut_short = f"{MAX_SPEECH:.0f} s of speech was not read; so much is enough."
+            break
+        if recording.seconds > MAX_SECONDS:
+            cut_short = f"{MAX_SECONDS / 60:.0f} min was not read."
             break
         speech = detector.probabilities(_level(block)) >= THRESHOLD
         kept.append(_widen(speech))
@@ -176,7 +180,7 @@ def _require_speech(recording: Recording, net: float, min_seconds: float) -> Non
         )
 
 
-def _warnings(recording: Recording, samples: Waveform, cut_short: bool) -> Iterable[Warning]:
+def _warnings(recording: Recording, samples: Waveform, cut_short: str | None) -> Iterable[Warning]:
     if recording.clipped > 1e-3 * recording.samples:
         share = 100 * recording.clipped / recording.samples
         yield Warning(
@@ -194,10 +198,7 @@ def _warnings(recording: Recording, samples: Waveform, cut_short: bool) -> Itera
             "nothing above 4 kHz, as from a telephone line; the score is less certain.",
         )
     if cut_short:
-        yield Warning(
-            "long-recording",
-            f"the part after {MAX_SPEECH:.0f} s of speech was not read; so much is enough.",
-        )
+        yield Warning("long-recording", f"the part after {cut_short}")
 
 
 def _upper_band(samples: Waveform) -> float:

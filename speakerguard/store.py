@@ -16,11 +16,9 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -122,7 +120,7 @@ class ProfileStore:
             else:
                 raise UsageError(
                     f"“{profile.name}” is already enrolled: choose another name, or replace the "
-                    "profile (--replace)."
+                    "profile (--replace), or add to it (--add)."
                 )
 
     def extend(self, profile: Profile) -> Profile:
@@ -136,12 +134,7 @@ class ProfileStore:
         with self._write() as connection:
             row = connection.execute(_row(profile.name).with_for_update()).one()
             old = compatible(self._unpack(row), profile.fingerprint)
-            whole = replace(
-                old,
-                embeddings=np.concatenate([old.embeddings, profile.embeddings]),
-                net_seconds=old.net_seconds + profile.net_seconds,
-                sources=old.sources + profile.sources,
-            )
+            whole = old.extended(profile)
             connection.execute(_change(whole))
         return whole
 
@@ -243,7 +236,7 @@ class ProfileStore:
         try:
             values: Any = tuple(row)  # in the order of the table's columns
             return unpacked(*values)
-        except (AttributeError, TypeError, ValueError, UsageError) as error:
+        except (ValueError, UsageError) as error:
             raise StoreError(
                 f"{self.location}: the profile “{row.name}” is damaged ({error}). Remove it and "
                 "enrol again, or restore the store from a backup."
@@ -255,7 +248,7 @@ class ProfileStore:
             yield
         except (exc.SQLAlchemyError, ImportError, OSError) as error:
             cause = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
-            reason = str(cause).splitlines()[0].rstrip(".")
+            reason = (str(cause) or type(cause).__name__).splitlines()[0].rstrip(".")
             advice = next(text for sign, text in _ADVICE if sign in reason.lower())
             raise StoreError(f"profile store {self.location}: {reason}. {advice}") from error
 

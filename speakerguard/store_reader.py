@@ -71,16 +71,19 @@ def unpacked(
     """The profile of one row.
 
     Raises:
-        TypeError, ValueError, UsageError: the row is damaged.
+        ValueError, UsageError: the row is damaged.
     """
-    return Profile(
-        name,
-        fingerprint,
-        np.frombuffer(embeddings, "<f4").reshape(utterances, dimension),
-        json.loads(net_seconds),
-        json.loads(sources),
-        datetime.fromisoformat(created),
-    )
+    try:
+        return Profile(
+            name,
+            fingerprint,
+            np.frombuffer(embeddings, "<f4").reshape(utterances, dimension),
+            json.loads(net_seconds),
+            json.loads(sources),
+            datetime.fromisoformat(created),
+        )
+    except (AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def default_path() -> Path:

@@ -250,7 +250,8 @@ def speaker_of(utterance: str) -> str:
     >>> speaker_of("id10270/x6uYqmx31kE/00001.wav"), speaker_of("p227-001")
     ('id10270', 'p227')
     """
-    *folders, name = (part for part in PurePosixPath(utterance).parts if part != "/")
+    path = utterance.replace("\\", "/")  # a list may have been made on Windows
+    *folders, name = (part for part in PurePosixPath(path).parts if part != "/")
     if not folders:
         return name.split("-", 1)[0] or name
     if len(folders) > 1:

@@ -180,16 +180,26 @@ class Verifier:
                 )
         return self.embedder.embed([clip.samples for clip in speech])
 
-    def enroll(self, name: str, sources: Sequence[AudioSource], replace: bool = False) -> Enrolment:
+    def enroll(
+        self, name: str, sources: Sequence[AudioSource], replace: bool = False, add: bool = False
+    ) -> Enrolment:
         """Make a profile of ``name`` from one or more recordings and keep it.
+
+        Args:
+            replace: drop a profile of that name.
+            add: put the recordings to the profile of that name, which there must be.
 
         Raises:
             AudioError: a recording cannot be used; nothing is enrolled.
-            UsageError: the name is taken and ``replace`` is not set.
+            ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
+            UsageError: the name is taken, and neither is set; or both are.
         """
         name, sources = clean_name(name), list(_several(sources))
         if not sources:
             raise UsageError("enrolment needs at least one recording.")
+        if replace and add:
+            raise UsageError("replace the profile or add to it: not both.")
+        old = self.profile(name) if add else None
         speech = [load_speech(source) for source in sources]
         profile = Profile(
             name=name,
@@ -199,9 +209,13 @@ class Verifier:
             sources=tuple(Path(clip.name).name for clip in speech),
             created=datetime.now(UTC),
         )
-        enrolment = Enrolment(profile, tuple(self._enrolment_warnings(profile, speech)))
-        self.store.add(profile, replace=replace)
-        return enrolment
+        whole = old.extended(profile) if old else profile
+        warnings = tuple(self._enrolment_warnings(whole, speech))
+        if old:
+            whole = self.store.extend(profile)
+        else:
+            self.store.add(profile, replace=replace)
+        return Enrolment(whole, warnings)
 
     def verify(
         self, name: str, source: AudioSource | Speech, operating_point: str | None = None
