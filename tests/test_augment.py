@@ -151,3 +151,6 @@ def test_a_missing_or_empty_bank_is_an_error(tmp_path: Path) -> None:
         NoiseBank.load(tmp_path / "gone")
     with pytest.raises(UsageError, match="holds no noise"):
         NoiseBank.load(tmp_path)
+    soundfile.write(tmp_path / "rir.wav", np.zeros(100), SAMPLE_RATE)
+    with pytest.raises(UsageError, match=r"rir.wav: is silent"):
+        NoiseBank.load(tmp_path)

@@ -121,6 +121,17 @@ def test_a_lower_threshold_accepts_too_many(
     assert error_rates([0.0], nontargets, below)[1] > limit
 
 
+@pytest.mark.parametrize("count", [100, 300, 700, 1300])
+def test_equal_weights_change_no_threshold(count: int) -> None:
+    """However inexact their running sums are."""
+    targets, nontargets = np.linspace(1, 2, 10), np.linspace(-1, 1, count)
+    weights = (np.ones(10), np.full(count, 1 / count))
+    plain = operating_points(targets, nontargets)
+    weighed = operating_points(targets, nontargets, weights)
+    assert [p.threshold for p in weighed.values()] == [p.threshold for p in plain.values()]
+    assert plain["fa-1%"].p_fa == 0.01
+
+
 def test_a_large_source_does_not_set_the_threshold_alone() -> None:
     easy, hard = np.linspace(-1, 0, 900), np.linspace(0, 1, 100)
     nontargets, sources = np.append(easy, hard), ["easy"] * 900 + ["hard"] * 100

@@ -149,6 +149,27 @@ def test_another_configuration_on_the_same_weights_is_noticed(saved: Path) -> No
         checkpoint.load(saved)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.int16])
+def test_weights_of_another_type_are_refused(saved: Path, kind: torch.dtype) -> None:
+    """Such as half-precision bits that are taken for integers; the fingerprint is of the bits."""
+    state, metadata = parts(saved)
+    save_file({n: t.half().view(kind) for n, t in state.items()}, saved, metadata=metadata)
+    for read in (checkpoint.load, checkpoint.fingerprint):
+        with pytest.raises(
+            CheckpointError, match=r"holds (BF16|I16), where weights are F16 or F32"
+        ):
+            read(saved)
+
+
+@pytest.mark.parametrize("config", [None, "{x", "[" * 100_000])
+def test_a_fingerprint_needs_a_configuration(saved: Path, config: str | None) -> None:
+    state, metadata = parts(saved)
+    changed = {n: v for n, v in metadata.items() if n != "config"}
+    save_file(state, saved, metadata=changed if config is None else changed | {"config": config})
+    with pytest.raises(CheckpointError, match="its configuration cannot be read"):
+        checkpoint.fingerprint(saved)
+
+
 @pytest.mark.parametrize("wrong", [torch.zeros(5), torch.tensor(1.0), torch.zeros(33)])
 def test_a_tensor_of_another_shape_is_refused(saved: Path, wrong: torch.Tensor) -> None:
     state, metadata = parts(saved)

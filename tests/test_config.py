@@ -148,6 +148,8 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
             "steps: 10\nattacks: {made: [x], keep_source: 1}",
             r"keep_source follows the teacher; give loss.distil_cosine",
         ),
+        ("steps: 10", "steps: 10\nseed: -1", r"seed: .*greater than or equal to 0, got -1"),
+        ("steps: 10", "steps: 10\ncrop_seconds: [1.6, .inf]", r"crop_seconds.*finite"),
         ("train: train", "train: train\n  speeds: []", r"data.speeds: .*at least 1"),
         ("train: train", "train: train\n  speeds: [1, 0]", r"data.speeds.1: .*got 0"),
     ],
@@ -158,6 +160,15 @@ def test_a_wrong_value_names_file_and_key(tmp_path: Path, old: str, new: str, me
     with pytest.raises(ConfigError, match=message) as caught:
         load(path)
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+
+
+def test_a_small_file_makes_no_long_message(tmp_path: Path) -> None:
+    """YAML's aliases repeat what they name."""
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 7)]
+    path = write(tmp_path, "a0: &a0 [x, x]\n" + "\n".join(levels) + "\nsteps: *a6\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert len(str(caught.value)) < 5_000
 
 
 @pytest.mark.parametrize(

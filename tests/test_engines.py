@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from speakerguard import checkpoint, cli, engines
@@ -110,6 +111,41 @@ def test_threads_are_a_number(exported: Path, monkeypatch: pytest.MonkeyPatch, v
 def test_a_stale_network_is_refused(copy: Path) -> None:
     other_weights(copy)
     with pytest.raises(CheckpointError, match=r"model.onnx belongs to weights .* these are"):
+        OnnxEmbedder(copy)
+
+
+@pytest.mark.parametrize("spaces", [8, 4096])
+def test_the_same_weights_elsewhere_in_their_file_are_refused(
+    copy: Path, sound: Sound, spaces: int
+) -> None:
+    """The fingerprint is the same, and the network would read what lies in their former place."""
+    weights = copy / checkpoint.MODEL_FILE
+    expected, fingerprint = (
+        engines.load(copy).embed([sound(16_000)]),
+        checkpoint.fingerprint(weights),
+    )
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length] + b" " * spaces  # which JSON allows
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    assert checkpoint.fingerprint(weights) == fingerprint
+    for engine in (OnnxEmbedder, OpenVinoEmbedder):
+        with pytest.raises(
+            CheckpointError, match=r"elsewhere in model.safetensors.*Export it again"
+        ):
+            engine(copy)
+    np.testing.assert_allclose(engines.load(copy).embed([sound(16_000)]), expected, atol=1e-4)
+    export(copy, "onnx")
+    assert OnnxEmbedder(copy).fingerprint == fingerprint
+
+
+def test_a_network_that_does_not_say_what_it_is_is_refused(copy: Path) -> None:
+    network = onnx.load(copy / engines.ONNX_FILE, load_external_data=False)
+    kept = [entry for entry in network.metadata_props if entry.key != "dimension"]
+    del network.metadata_props[:]
+    network.metadata_props.extend(kept)
+    onnx.save(network, copy / engines.ONNX_FILE)
+    with pytest.raises(CheckpointError, match=r"says of itself is damaged \('dimension'\)"):
         OnnxEmbedder(copy)
 
 

@@ -51,6 +51,9 @@ def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     path.write_text("before <!-- a -->old<!-- /a --> after <!-- b -->kept<!-- /b -->")
     replace_section(path, "a", r"new \1")
     replace_section(path, "c", "no such marks")
+    (tmp_path / "open.md").write_text("<!-- a --> never closed")
+    replace_section(tmp_path / "open.md", "a", "would take the rest")
+    assert (tmp_path / "open.md").read_text() == "<!-- a --> never closed"
     assert path.read_text() == (
         "before <!-- a -->\n\nnew \\1\n\n<!-- /a --> after <!-- b -->kept<!-- /b -->"
     )

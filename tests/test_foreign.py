@@ -116,11 +116,24 @@ def test_numbers_are_finite(network: Path, key: str, value: str) -> None:
         ForeignEmbedder(described(network, f"input: fbank\n{key}: {value}\n"))
 
 
+def test_an_output_of_frames_is_no_embedding(network: Path) -> None:
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    shape = [1, "frames", 80]
+    entry, exit = (helper.make_tensor_value_info(name, kind, shape) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [entry], [exit])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), network)
+    with pytest.raises(CheckpointError, match="the output grows with the recording"):
+        ForeignEmbedder(described(network, "input: fbank\n"))
+
+
 def test_wrong_descriptions(network: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown key 'band'; did you mean 'bands'"):
         ForeignEmbedder(described(network, "input: fbank\nband: 3\n"))
     with pytest.raises(UsageError, match="ONNX Runtime alone"):
         engines.load(described(network, "input: fbank\n"), "torch")
+    with pytest.raises(ConfigError, match="low must be under high"):
+        ForeignEmbedder(described(network, "input: fbank\nlow: 5000\nhigh: 4000\n"))
     network.unlink()
     with pytest.raises(CheckpointError, match=r"net.onnx, which is not there"):
         ForeignEmbedder(described(network, "input: fbank\n"))

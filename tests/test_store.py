@@ -313,8 +313,12 @@ def test_a_profile_must_fit_together(
         "dimension = 96",
         "net_seconds = '[1.0]'",
         "net_seconds = 'nonsense'",
+        "net_seconds = '[NaN, 1, 1]'",
+        f"net_seconds = '[{'9' * 400}, 1, 1]'",
+        f"sources = '{'[' * 100_000}'",
         "sources = '[1, 2, 3]'",
         "created = 'yesterday'",
+        "created = '0001-01-01T00:00:00+14:00'",
     ],
 )
 def test_a_damaged_profile_is_named_and_can_be_removed(
@@ -324,6 +328,7 @@ def test_a_damaged_profile_is_named_and_can_be_removed(
     store.add(make("bob"))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE profiles SET {damage} WHERE name = 'alice'")
+    assert read(path, "alice") is None
     with pytest.raises(StoreError, match=r"“alice” is damaged.*enrol again"):
         store.get("alice")
     assert store.get("bob").name == "bob"

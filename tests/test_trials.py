@@ -219,6 +219,7 @@ def test_score_lines_that_cannot_be_used_are_named(tmp_path: Path, text: str, sa
 @pytest.mark.parametrize(
     ("utterance", "speaker", "source"),
     [
+        (r"vctk\p227\p227_001.wav", "vctk/p227", "vctk"),
         ("vctk/p227/p227_001.opus", "vctk/p227", "vctk"),
         ("dev/vctk/p227/p227_001.opus", "dev/vctk/p227", "dev"),
         ("/data/vctk/p227/p227_001.opus", "data/vctk/p227", "data"),

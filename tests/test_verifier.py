@@ -111,6 +111,22 @@ def test_enrol_and_verify(guard: Verifier, voices: tuple[list[Path], list[Path]]
     assert guard.verify("Zoë", own[0], "eer").threshold == guard.calibration.point("eer").threshold
 
 
+def test_recordings_are_added_to_a_profile(
+    guard: Verifier, voices: tuple[list[Path], list[Path]]
+) -> None:
+    own, _ = voices
+    with pytest.raises(NoSuchProfileError):
+        guard.enroll("later", own[:1], add=True)
+    guard.enroll("later", own[:1])
+    whole = guard.enroll("later", own[1:2], add=True).profile
+    guard.enroll("at once", own[:2])
+    expected = guard.store.get("at once").embeddings
+    np.testing.assert_allclose(whole.embeddings, expected, atol=1e-5)
+    assert guard.store.get("later").sources == tuple(path.name for path in own[:2])
+    with pytest.raises(UsageError, match="not both"):
+        guard.enroll("later", own[:1], replace=True, add=True)
+
+
 def test_a_score_at_the_threshold_is_accepted(
     guard: Verifier, set_threshold: Callable[[float], None], voices: tuple[list[Path], list[Path]]
 ) -> None:
