@@ -10,6 +10,7 @@ SPEAKER ?=
 AUDIO ?=
 SOURCE ?=
 TARGET ?=
+ENROL ?=
 MODEL ?= guard
 CONFIG ?= configs/guard.yaml
 SUITE ?= standard
@@ -52,15 +53,15 @@ verify: $(STAMP) ## verify a claim: SPEAKER=alice AUDIO=probe.wav
 	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make verify SPEAKER=alice AUDIO=probe.wav'; exit 2; }
 	@$(BIN)/speakerguard verify --model "$(MODEL)" "$(SPEAKER)" "$(AUDIO)"
 
-attack: $(STAMP) ## convert a voice and ask the guard: SOURCE=src.wav TARGET=tgt.wav
+attack: $(STAMP) ## convert a voice and ask the guard: SOURCE=src.wav TARGET=tgt.wav ENROL="a.wav b.wav"
 	@test -n "$(SOURCE)" -a -n "$(TARGET)" || { echo 'usage: make attack SOURCE=src.wav TARGET=tgt.wav'; exit 2; }
-	@$(BIN)/advgan-infer --source "$(SOURCE)" --target "$(TARGET)"
+	@$(BIN)/advgan-infer --source "$(SOURCE)" --target "$(TARGET)" --guard "$(MODEL)" $(if $(ENROL),--enrol $(ENROL))
 
 train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an interruption
 	$(BIN)/speakerguard train --config $(CONFIG)
 
-results: $(STAMP) ## measure the guard on DATA/trials.txt and renew the README's table
-	$(BIN)/python tools/results.py
+results: $(STAMP) ## measure the guard on the trials of ROOT and renew the README's table
+	$(BIN)/python tools/results.py $(if $(ROOT),--root $(ROOT))
 
 bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the README's table of speed
 	$(BIN)/python tools/bench.py $(if $(ROOT),--root $(ROOT))

@@ -158,12 +158,11 @@ class Converter:
         if self.steps and claim:
             say = partial(self._say, source, claim.rng)
             voice = fit_voice(say, voice, claim, self.steps)
-        pieces = []
+        pieces = cut_to_pieces(source)
         with torch.inference_mode():
-            for piece in cut_to_pieces(source):
-                made = self.generator.convert(mel_of(piece, self.mel, source.rms), voice)
-                pieces.append(self.vocoder(made)[0].numpy())
-        sound = limited(joined(pieces, round(FADE_SECONDS * self.rate)))
+            mels = (mel_of(piece, self.mel, source.rms) for piece in pieces)
+            made = [self.vocoder(self.generator.convert(mel, voice))[0].numpy() for mel in mels]
+        sound = limited(in_step(made, pieces, self.rate))
         return limited(finish(sound, claim, self.epsilon)) if self.epsilon and claim else sound
 
     @torch.no_grad()
@@ -272,7 +271,8 @@ def guard_of(name: str, loaded: checkpoint.Loaded, guard: str) -> GuardLoss:
     if trained != found.fingerprint:
         raise OtherGuardError(
             f"{name} was trained against the guard {trained}, this is {found.fingerprint}: its "
-            "embeddings mean something else. Train it again."
+            "embeddings mean something else. Convert with a fitted voice (--steps 30) or the "
+            "plain generator (--load again-vc), or train it again."
         )
     return found
 
@@ -291,11 +291,10 @@ def mel_of(heard: Heard, mel: MelSpectrogram, rms: float | None = None) -> Tenso
 
 def copy_of(source: Heard, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
     """A recording through mel and vocoder alone: float32 (about n,), 22.05 kHz."""
+    pieces = cut_to_pieces(source)
     with torch.inference_mode():
-        pieces = [
-            vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in cut_to_pieces(source)
-        ]
-    return limited(joined(pieces, round(FADE_SECONDS * STANDARD.sample_rate)))
+        made = [vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in pieces]
+    return limited(in_step(made, pieces, STANDARD.sample_rate))
 
 
 def some_of(heard: Heard, seconds: float, rng: np.random.Generator) -> Heard:
@@ -314,6 +313,13 @@ def cut_to_pieces(heard: Heard) -> list[Heard]:
         Heard(heard.name, waveform[start : end + fade])
         for start, end in itertools.pairwise(edges.tolist())
     ]
+
+
+def in_step(made: Sequence[Waveform], pieces: Sequence[Heard], rate: int) -> Waveform:
+    """What was made of ``pieces``, joined as they lie: a vocoder's may lack a part of a frame."""
+    counts = [round(len(piece.waveform) * rate / SAMPLE_RATE) for piece in pieces[:-1]]
+    whole = [np.pad(w[:n], (0, max(0, n - len(w)))) for w, n in zip(made, counts, strict=False)]
+    return joined([*whole, made[-1]], round(FADE_SECONDS * rate))
 
 
 def joined(pieces: Sequence[Waveform], fade: int) -> Waveform:

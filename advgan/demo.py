@@ -25,7 +25,7 @@ def main() -> None:
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]
     print("\nan attack: one speaker's words in another's voice\n")
     record = Session(Settings(steps=STEPS)).attack(
-        root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=root / wanted[0]
+        root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=[root / wanted[0]]
     )
     print(describe(record))
 

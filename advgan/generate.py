@@ -98,7 +98,7 @@ def convert(job: Job) -> dict[str, Any]:
             corpus / pair.source,
             corpus / pair.target,
             out / name,
-            enrol=corpus / pair.enrol,
+            enrol=[corpus / pair.enrol],
             picture=False,
         )
     except AudioError as error:

@@ -71,7 +71,8 @@ class Settings:
     words: bool = True
 
 
-Job = tuple[Settings, Path, Path, Path]  # with source, target, and what to call the result
+# with source, target, what is enrolled, and what to call the result
+Job = tuple[Settings, Path, Path, tuple[Path, ...], Path]
 
 
 class Session:
@@ -111,13 +112,14 @@ class Session:
         return " ".join([self.converter.fingerprint, self.vocoder or "", *judges])
 
     def attack(
-        self, source: Path, target: Path, stem: Path, enrol: Path | None = None,
+        self, source: Path, target: Path, stem: Path, enrol: Sequence[Path] = (),
         picture: bool = True,
     ) -> dict[str, Any]:  # fmt: skip
         """Convert, save ``stem``.wav, .json and .png, measure; returns what is in the JSON.
 
         Args:
-            enrol: what the guard has enrolled; the target's recording itself where None.
+            enrol: what the guard has enrolled; the target's recording itself where empty, which
+                flatters the attack.
 
         Raises:
             AudioError: a recording cannot be used; then nothing is written.
@@ -125,7 +127,7 @@ class Session:
         voice, words = hear(target, speech_only=True), hear(source)
         rng = np.random.default_rng(self.settings.seed)
         voice, words = (cut(heard, self.settings.seglen, rng) for heard in (voice, words))
-        profile = self.judge.profile([enrol or target])
+        profile = self.judge.profile(list(enrol) or [target])
         started = time.perf_counter()
         made = self.converter.convert(words, voice)
         seconds = time.perf_counter() - started
@@ -136,7 +138,7 @@ class Session:
         record: dict[str, Any] = {
             "source": str(source),
             "target": str(target),
-            "enrol": str(enrol or target),
+            "enrol": [str(path) for path in enrol or [target]],
             "output": str(path),
             "sha256": file_hash(path),
             "mode": self.settings.mode,
@@ -209,6 +211,7 @@ def describe(record: dict[str, Any]) -> str:
         "pitch correlation": sound["pitch_correlation"],
     }
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
+    own = "; of the recording imitated" if record["enrol"] == [record["target"]] else ""
     llr = record["detector_llr"]
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
     fitted = f" fitted in {record['steps']} steps" if record["steps"] else ""
@@ -217,7 +220,7 @@ def describe(record: dict[str, Any]) -> str:
         [
             printable(f"{record['source']} -> {record['target']}"),
             f"  guard     {before.shown} before, {after.shown} after, in {after.unit}",
-            f"  decision  {decision}; threshold {after.threshold:+.3f} ({after.point})",
+            f"  decision  {decision}; threshold {after.threshold:+.3f} ({after.point}){own}",
             f"  detector  {opinion}",
             f"  quality   {figures or 'not measured'}",
             f"  words     {_shown(record['words'])}",
@@ -246,9 +249,9 @@ def load_session(settings: Settings) -> Session:
 
 def run_job(job: Job) -> dict[str, Any] | str:
     """One conversion in this process: its record, or why there is none."""
-    settings, source, target, stem = job
+    settings, source, target, enrol, stem = job
     try:
-        return load_session(settings).attack(source, target, stem)
+        return load_session(settings).attack(source, target, stem, enrol)
     except AudioError as error:
         return str(error)
 
@@ -267,11 +270,14 @@ def run(options: argparse.Namespace) -> int:
     stems = [options.output / f"{s.stem}_to_{t.stem}" for s, t in pairs]
     if len(set(stems)) < len(stems):
         raise UsageError("two recordings have the same name; rename one, or convert them apart.")
+    enrol = tuple(file for path in options.enrol for file in recordings(path))
+    if enrol and len(targets) > 1:
+        raise UsageError("--enrol is of one speaker: give one --target with it.")
     if options.dry:
         load_session(settings)
         print("\n".join(printable(f"{s} -> {t}") for s, t in pairs))
         return 0
-    jobs = [(settings, s, t, stem) for (s, t), stem in zip(pairs, stems, strict=True)]
+    jobs = [(settings, s, t, enrol, stem) for (s, t), stem in zip(pairs, stems, strict=True)]
     load_session(settings)  # what is wrong with the settings shows at once
     if settings.steps:
         count = f"{len(jobs)} voices" if len(jobs) > 1 else "a voice"
@@ -358,6 +364,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--source", "-s", type=Path, required=True, help="what is said: a recording or a folder")
     add("--target", "-t", type=Path, required=True, help="whose voice: a recording or a folder")
+    add(
+        "--enrol", type=Path, nargs="+", default=[], metavar="FILE",
+        help="what the guard has enrolled of the target; without it the target's own recording, "
+        "the very one that is imitated, which flatters the attack",
+    )  # fmt: skip
     add("--output", "-o", type=Path, default=OUT, help="folder to write to; default %(default)s")
     add("--njobs", "-p", type=at_least(1), default=1, help="processes; default %(default)s")
     add(

@@ -77,6 +77,12 @@ class Lessons(Dataset[Lesson]):
     def __init__(self, config: LessonConfig, rank: int = 0, report: Report = print) -> None:
         self.config, self.rank = config, rank
         data = config.data
+        for folder in config.also:  # before hours of preparing
+            if not folder.is_dir():
+                raise UsageError(
+                    f"{folder}: no such folder, but `also` names it. Make conversions with "
+                    "`advgan-generate`, or leave it out: `also: []`."
+                )
         self.sets = [_prepare(folder, data.cache, True, report) for folder in data.folders]
         further = (*((data.unlabelled,) if data.unlabelled else ()), *config.also)
         self.sets += [_prepare(folder, data.cache, False, report) for folder in further]

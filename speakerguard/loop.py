@@ -8,12 +8,15 @@ generator is kept, so a resumed run ends where an unbroken one would have.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,6 +150,13 @@ class Loop:
             self.task.begin(first)
             if self.random is not None:
                 torch.set_rng_state(self.random)
+        with _stops() as stops:
+            self._steps(first, stops)
+        self.task.end()
+        return self.best
+
+    def _steps(self, first: int, stops: Sequence[int]) -> None:
+        config = self.config
         started = time.monotonic()
         before = self.seconds
         recent: list[dict[str, float]] = []  # losses of each step since the last record
@@ -176,11 +186,11 @@ class Loop:
                 self._record(recent)
             if evaluates or self.step % RECORD_EVERY == 0:
                 recent = []
-            if self.task.leads and time.monotonic() - saved > SAVE_SECONDS:
+            if self.task.leads and (stops or time.monotonic() - saved > SAVE_SECONDS):
                 self._save_state()
                 saved = time.monotonic()
-        self.task.end()
-        return self.best
+            if stops:
+                raise KeyboardInterrupt
 
     def share(self) -> float:
         """Of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
@@ -223,7 +233,9 @@ class Loop:
 
     def _record(self, recent: list[dict[str, float]], **more: float) -> None:
         rate = self.config.learning_rate * self.share()
-        self.history.append({"step": float(self.step), "lr": rate, **_means(recent), **more})
+        losses = _means(recent)
+        more = {f"dev {name}" if name in losses else name: value for name, value in more.items()}
+        self.history.append({"step": float(self.step), "lr": rate, **losses, **more})
 
     def _stopped(self, error: NotFiniteError) -> SpeakerguardError:
         out, rate = self.config.out, self.config.learning_rate
@@ -293,6 +305,34 @@ class Loop:
         self.history = json.loads(metadata["history"])
         self.random = tensors["random"]
         self.report(f"going on from step {self.step} of {path}")
+
+
+@contextlib.contextmanager
+def _stops() -> Iterator[list[int]]:
+    """Ctrl-C is noted in the list, so that the step is finished and kept; a second ends at once.
+
+    Where something else sees to Ctrl-C, or several processes train together, that is left alone.
+    """
+    noted: list[int] = []
+    alone = threading.current_thread() is threading.main_thread()
+    if (
+        not alone
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        or (torch.distributed.is_available() and torch.distributed.is_initialized())
+    ):
+        yield noted
+        return
+
+    def note(number: int, _: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def draw(history: Sequence[Mapping[str, float]], out: Path) -> None:

@@ -1,6 +1,7 @@
 """Training runs of every part: kills, NaN, configurations."""
 
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,33 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
     assert about["step"] in {1, 2}
     if kind in {"convert", "perturb"}:
         assert about["guard"] == load(tiny_model)[1]
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_it(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make("vc", tmp_path, steps=4, evaluate_every=4)
+    whole = Loop._average
+
+    def interrupted(self: Loop) -> None:
+        whole(self)
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Loop, "_average", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("vc", config)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    lines: list[str] = []
+    run("vc", config, lines.append)
+    assert any(line.startswith("going on from step 2 of ") for line in lines)
+
+
+def test_measures_of_dev_stand_beside_the_losses_of_their_name(make: Make, tmp_path: Path) -> None:
+    made = run("vc", make("vc", tmp_path))
+    made._record([{"guard": 3.0}, {"guard": 5.0}], guard=1.0, dev=2.0)
+    assert made.history[-1].items() >= {"guard": 4.0, "dev guard": 1.0, "dev": 2.0}.items()
 
 
 def test_a_vocoder_is_chosen_by_its_sound_too(

@@ -1,6 +1,8 @@
 """The command line takes commands from any package, and reports stand side by side."""
 
 import copy
+import csv
+import io
 from importlib import metadata
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from advgan.report.compare import compare
-from advgan.report.exports import asvspoof5_scores
+from advgan.report.exports import asvspoof5_scores, sasv, trials
 from advgan.report.leaderboard import table
 from advgan.report.page import page
 from advgan.report.pictures import draw_curves, draw_matrix
@@ -115,6 +117,29 @@ def test_the_asvspoof_scores_are_of_one_detector() -> None:
     ]
     lines = asvspoof5_scores(Report.model_validate(report | {"pairs": [pair], "cases": cases}))
     assert [line.split("\t")[2] for line in lines.splitlines()[1:]] == ["-0.7", "-"]
+
+
+def test_exports_say_what_became_of_each_case() -> None:
+    report = made("guard", 0.9, 0.1).model_dump()
+    limit = report["threat"]["threshold"]
+    report["defences"][1] |= {"title": "detector", "detects": True, "limits": {"b": 0.0}}
+    pair = {"source": "a", "target": "b", "enrol": [], "line": 0, "source_speaker": "a",
+            "target_speaker": "b", "voice": "low voice", "usable": True}  # fmt: skip
+    case = {"pair": 0, "attack": 0, "outcome": "judged", "accepted": True, "queries": 0, "crc": 0,
+            "scores": {"none": limit, "detector": limit}, "quality": {}, "peers": {},
+            "voice": "a"}  # fmt: skip
+    cases = [
+        case | {"id": "0.0", "suspicion": {"detector": 0.7}},
+        case | {"id": "0.1", "suspicion": {"detector": 0.0}},
+        case | {"id": "0.2", "outcome": "refused", "scores": {}, "suspicion": {}},
+    ]
+    full = Report.model_validate(report | {"pairs": [pair], "cases": cases})
+    rows = list(csv.DictReader(io.StringIO(trials(full))))
+    assert [row["accepted detector"] for row in rows] == ["False", "True", ""]
+    assert [row["suspicion detector"] for row in rows] == ["0.7", "0.0", ""]
+    assert [row["voice"] for row in rows] == ["a"] * 3
+    scores = [float(line.split()[2]) for line in sasv(full).splitlines()]
+    assert scores == [limit, limit, limit - 1]
 
 
 def test_reports_on_other_data_are_not_compared() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from advgan.report import plan as plan_module
 from advgan.report.assemble import attacker_weights
 from advgan.report.defences import ScoreVariation, Smoothing, defence
 from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs
@@ -191,6 +192,7 @@ def test_defences_do_what_their_names_say() -> None:
     views = joined.views(noise, rng)
     np.testing.assert_array_equal(views[0], defence("median").views(noise, rng)[0])
     assert joined.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
+    assert (joined.limit, defence("countermeasure").limit) == (None, 0.0)
 
 
 def test_a_report_knows_the_weights_that_attacked(
@@ -217,6 +219,24 @@ def test_other_weights_change_the_key_of_their_attack_alone() -> None:
     changed = [a != b for a, b in zip(first, other, strict=True)]
     assert changed == [entry.title == "again-vc" for entry in suite.entries]
     assert len(set(first)) == len(first)
+
+
+def test_another_program_of_a_defence_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that another package brought, which the hash of this project does not hold."""
+    suite = Suite(defences=("median", {"combined": {"parts": ["quantise", "score-variation"]}}))
+    plan = Plan("x", suite, "guard", None, tmp_path, (), 0, None)
+    first = plan.digest("guard", "code", {})
+    asked: list[type] = []
+
+    def other(program: type) -> bytes:
+        asked.append(program)
+        return b"edited"
+
+    monkeypatch.setattr(plan_module, "source_of_program", other)
+    assert plan.digest("guard", "code", {}) != first
+    assert [program.__name__ for program in asked] == ["Median", "Quantise", "ScoreVariation"]
 
 
 def test_other_speech_to_train_on_is_another_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From rows to rates: limits nobody sets for himself, intervals that do not lie, refusals."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_a_limit_is_set_by_all_but_the_speaker_it_judges(plan: Plan) -> None:
     assert made.score(genuine[5]) == 0.9
     assert all(made.accepted(genuine[pair], DETECTOR) for pair in range(5))
     assert all(made.accepted(genuine[pair]) for pair in range(6))
+
+
+def test_a_countermeasure_rejects_where_verify_does(plan: Plan) -> None:
+    """Below an LLR of 0, however real the genuine claims sound to it."""
+    title = "countermeasure"
+    suite = plan.suite.model_copy(update={"defences": (title,)})
+    doubts = [-3.0, -0.1, 0.0, 0.1, -3.0, -3.0]  # minus the LLR
+    genuine = [
+        Row(pair, 0, scores={"none": 0.9, title: 0.9}, suspicion={title: doubt})
+        for pair, doubt in enumerate(doubts)
+    ]
+    made = tally(dataclasses.replace(plan, suite=suite), genuine)
+    assert [made.accepted(row, title) for row in genuine] == [True, True, True, False, True, True]
+    assert set(made.limits[title].values()) == {0.0}
+    assert defence_summaries(made, [])[1].limits == {f"c/{i}": 0.0 for i in range(SPEAKERS)}
 
 
 def test_a_detector_without_a_limit_was_not_run(plan: Plan) -> None:
@@ -119,6 +135,10 @@ def test_intervals_hold_the_rate_and_never_vanish(plan: Plan) -> None:
         assert low <= hits / SPEAKERS <= high
         assert high - low > 0.2
     assert (rate(0).low, rate(0).high) == exact_interval(0, SPEAKERS)
+    few = [row(0, 2, 0.9), row(0, 2, 0.1), row(1, 2, 0.1), row(1, 2, 0.1)]
+    made = tally(plan, few)
+    found = made.rate(few, made.accepted)
+    assert (found.low, found.high) == exact_interval(0.25, 2)
     assert tally(plan).rate([], bool) == Rate()
 
 

@@ -41,6 +41,7 @@ class Knowledge(StrEnum):
     RECORDING = "a recording of the target"
     DECISIONS = "decisions of the guard"
     SCORES = "scores of the guard"
+    NETWORK = "weights of the guard"
     WEIGHTS = "weights, profile and threshold"
 
 

@@ -85,7 +85,7 @@ class AdversarialConversion(Conversion):
     """AGAIN-VC trained against the guard and a discriminator."""
 
     name: ClassVar[str] = "adversarial-again-vc"
-    knowledge: ClassVar[Knowledge] = Knowledge.WEIGHTS
+    knowledge: ClassVar[Knowledge] = Knowledge.NETWORK
     weights: str = "adversarial"
 
 
@@ -100,7 +100,7 @@ class PerturbationGan(Attack):
 
     name: ClassVar[str] = "perturbation-gan"
     family: ClassVar[Family] = "conversion"
-    knowledge: ClassVar[Knowledge] = Knowledge.WEIGHTS
+    knowledge: ClassVar[Knowledge] = Knowledge.NETWORK
 
     weights: str = "perturber"
 

@@ -97,7 +97,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
         )
         run = any(title in row.scores and tally.met(row, title) for row in tally.rows)
         reason = "" if run or not defence else why_not(defence)
-        limits = list(tally.limits.get(title, {}).values())
+        limits = tally.limits.get(title, {})
         made.append(
             DefenceSummary(
                 title=title,
@@ -105,7 +105,8 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
                 run=run,
                 reason=reason,
                 detects=bool(limits),
-                flagged_limit=float(np.median(limits)) if limits else None,
+                flagged_limit=float(np.median([*limits.values()])) if limits else None,
+                limits={printable(speaker): limit for speaker, limit in sorted(limits.items())},
                 genuine_rejected=tally.rate(
                     genuine if run else [],
                     lambda row, t=title: not tally.accepted(row, t),  # type: ignore[misc]
@@ -255,7 +256,7 @@ def case_list(tally: Tally) -> list[Case]:
             accepted=tally.accepted(row), scores=_rounded(row.scores),
             suspicion={key: round(value, 9) for key, value in row.suspicion.items()},
             peers=_rounded(row.peers), quality=_finite(row.quality), queries=row.queries,
-            crc=row.crc, message=row.message,
+            crc=row.crc, message=row.message, voice=printable(tally.speakers(row)[1]),
         )
         for row in tally.rows
     ]  # fmt: skip
@@ -323,7 +324,8 @@ def _rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def _duration(seconds: float) -> str:
-    return "under 2 s" if seconds < 2 else "2 to 4 s" if seconds < 4 else "4 s and more"
+    tenths = round(seconds, 1)  # a conversion lacks a few milliseconds of what it converts
+    return "0 to 2 s" if tenths < 2 else "2 to 4 s" if tenths < 4 else "4 s and more"
 
 
 def _voice(name: str, pitch: float | None) -> str:

@@ -15,6 +15,8 @@ from speakerguard.cli_options import DEFAULT_MODEL
 from speakerguard.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
+    from advgan.report.bench import Row
+    from advgan.report.defences import Defence
     from advgan.report.plan import Plan
     from advgan.report.schema import Comparison, Report
     from speakerguard.verifier import Verifier
@@ -152,9 +154,7 @@ def _require_defence(title: str, plan: Plan) -> None:
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
     """Run one case again: its audio as files, its score on the screen."""
-    import soundfile
-
-    from advgan.attacks.guard import to_pcm
+    from advgan.converter import save_wav
     from advgan.report.bench import Bench, Row
     from advgan.report.tally import reaches
     from speakerguard.audio import SAMPLE_RATE
@@ -177,7 +177,8 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     folder = out / f"case-{case}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in clips.items():
-        soundfile.write(folder / f"{name}.wav", to_pcm(clip), SAMPLE_RATE, subtype="PCM_16")
+        made = name == "attack" and entry.built.family == "conversion"
+        save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=made)
     print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
     print(f"  source.wav, target.wav and attack.wav are in {folder}")
     try:
@@ -191,8 +192,19 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     print(f"  scores in {bench.verifier.scoring.unit}")
     for title, value in row.scores.items():
         if title != "none":
-            shown = "refused" if value is None else f"{value:+.6f}"
-            print(f"  behind {title}: {shown}")
+            print(f"  behind {title}: {_behind(bench.defences[title], value, row)}")
+
+
+def _behind(defence: Defence, score: float | None, row: Row) -> str:
+    """A score behind a defence, and what that makes of the audio."""
+    shown = "refused" if score is None else f"{score:+.6f}"
+    doubt, limit = row.suspicion.get(defence.title), defence.limit
+    if doubt is None:
+        return shown
+    if limit is None:
+        return f"{shown}; suspicion {doubt:.6f}, whose limit the whole report sets"
+    said = "REJECT" if doubt > limit else "no objection"
+    return f"{shown}; suspicion {doubt:+.6f}, limit {limit:g}: {said}"
 
 
 def _command(

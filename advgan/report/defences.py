@@ -43,6 +43,16 @@ class Defence(BaseModel, ABC):
         """Whether it calls audio suspicious, beside changing what is scored."""
         return False
 
+    @property
+    def limit(self) -> float | None:
+        """Suspicion above which it rejects; None where the report is to set it."""
+        return None
+
+    @property
+    def programs(self) -> list[type]:
+        """Classes whose source decides what it does."""
+        return [type(self)]
+
     @abstractmethod
     def views(self, waveform: Waveform, rng: np.random.Generator) -> list[Waveform]:
         """What the verifier scores: waveforms float32 of the same length, in [-1, 1]."""
@@ -180,6 +190,19 @@ class Countermeasure(Defence):
         """See :attr:`Defence.detects`."""
         return True
 
+    @property
+    def limit(self) -> float:
+        """An LLR of 0, under which ``verify --countermeasure`` rejects."""
+        return 0.0
+
+    @property
+    def programs(self) -> list[type]:
+        """See :attr:`Defence.programs`."""
+        try:
+            return [type(self), type(self._judge)]
+        except NotRunError:
+            return [type(self)]
+
     @cached_property
     def _judge(self) -> countermeasure.Countermeasure:
         try:
@@ -219,6 +242,16 @@ class Combined(Defence):
     def detects(self) -> bool:
         """See :attr:`Defence.detects`."""
         return self._built[-1].detects
+
+    @property
+    def limit(self) -> float | None:
+        """See :attr:`Defence.limit`."""
+        return self._built[-1].limit
+
+    @property
+    def programs(self) -> list[type]:
+        """See :attr:`Defence.programs`."""
+        return [program for part in self._built for program in part.programs]
 
     @cached_property
     def _built(self) -> list[Defence]:

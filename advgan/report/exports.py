@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
-from advgan.report.schema import Case, Report
+from advgan.report.schema import Case, DefenceSummary, Report
 from speakerguard.files import replace_file
 
 
@@ -30,9 +31,12 @@ def write_all(report: Report, out: Path) -> list[str]:
 
 
 def sasv(report: Report) -> str:
-    """``speaker utterance score target|nontarget|spoof`` a line, as SASV 2022 and a_dcf read it."""
+    """``speaker utterance score target|nontarget|spoof`` a line, as SASV 2022 and a_dcf read it.
+
+    What the verifier refused to judge has a score below all others.
+    """
     rows = (
-        (_speaker(report, case), case.id, repr(case.scores["none"]), _label(report, case))
+        (_speaker(report, case), case.id, repr(_score(report, case)), _label(report, case))
         for case in _scored(report)
     )
     return "".join(" ".join(row) + "\n" for row in rows)
@@ -41,14 +45,17 @@ def sasv(report: Report) -> str:
 def asvspoof5_scores(report: Report) -> str:
     """``spk filename cm-score asv-score sasv-score``, "-" where there is no such score.
 
-    The countermeasure's score is minus the suspicion of the suite's first detecting defence.
+    The countermeasure's score is minus the suspicion of the defence ``countermeasure``; of the
+    first detecting defence in suites without it.
     """
-    detector = next((defence.title for defence in report.defences if defence.detects), "")
+    detecting = [defence.title for defence in report.defences if defence.detects]
+    detecting.sort(key=lambda title: not title.startswith("countermeasure"))
+    detector = detecting[0] if detecting else ""
     lines = ["spk\tfilename\tcm-score\tasv-score\tsasv-score"]
     for case in _scored(report):
         doubt = case.suspicion.get(detector)
         cm = "-" if doubt is None else repr(-doubt)
-        score = repr(case.scores["none"])
+        score = repr(_score(report, case))
         lines.append(f"{_speaker(report, case)}\t{case.id}\t{cm}\t{score}\t{score}")
     return "\n".join(lines) + "\n"
 
@@ -64,20 +71,28 @@ def asvspoof5_key(report: Report) -> str:
 
 
 def trials(report: Report) -> str:
-    """Every case with its scores behind each defence, for a spreadsheet."""
+    """Every case behind each defence, for a spreadsheet: score, suspicion, whether accepted.
+
+    ``voice`` is the speaker whose voice was presented, or was made into another's.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     titles = [defence.title for defence in report.defences]
+    doubting = [defence.title for defence in report.defences if defence.detects]
     quality = sorted({key for case in report.cases for key in case.quality})
     writer.writerow(
-        ["case", "attack", "label", "source", "target", "outcome", "accepted", "queries",
-         *(f"score {title}" for title in titles), *quality, "message"]
+        ["case", "attack", "label", "source", "target", "voice", "outcome", "accepted", "queries",
+         *(f"score {title}" for title in titles), *(f"suspicion {title}" for title in doubting),
+         *(f"accepted {title}" for title in titles), *quality, "message"]
     )  # fmt: skip
     for case in report.cases:
         pair, attack = report.pairs[case.pair], report.attacks[case.attack]
         writer.writerow(
-            [case.id, attack.title, attack.label, pair.source, pair.target, case.outcome,
-             case.accepted, case.queries, *(case.scores.get(title) for title in titles),
+            [case.id, attack.title, attack.label, pair.source, pair.target, case.voice,
+             case.outcome, case.accepted, case.queries,
+             *(case.scores.get(title) for title in titles),
+             *(case.suspicion.get(title) for title in doubting),
+             *(_accepted(report, case, defence) for defence in report.defences),
              *(case.quality.get(key) for key in quality), case.message]
         )  # fmt: skip
     return buffer.getvalue()
@@ -108,7 +123,24 @@ def junit(report: Report) -> str:
 
 
 def _scored(report: Report) -> list[Case]:
-    return [case for case in report.cases if case.scores.get("none") is not None]
+    return [case for case in report.cases if case.outcome in ("judged", "refused")]
+
+
+def _score(report: Report, case: Case) -> float:
+    if (score := case.scores.get("none")) is not None:
+        return score
+    known = (s for other in report.cases if (s := other.scores.get("none")) is not None)
+    return min(known, default=0.0) - 1
+
+
+def _accepted(report: Report, case: Case, defence: DefenceSummary) -> bool | None:
+    """Whether a claim gets past a defence and the verifier; None where they never met."""
+    if defence.title not in case.scores:
+        return None
+    limit = defence.limits.get(report.pairs[case.pair].target_speaker, math.inf)
+    score = case.scores[defence.title]
+    flagged = case.suspicion.get(defence.title, -math.inf) > limit
+    return score is not None and score >= report.threat.threshold and not flagged
 
 
 def _speaker(report: Report, case: Case) -> str:

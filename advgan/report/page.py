@@ -127,6 +127,8 @@ def _matrix(report: Report) -> str:
     eers = "".join(f"<td>{percent(d.eer)}</td>" for d in defences)
     rows.append(f'<tr><th scope="row">EER, genuine against strangers</th>{eers}</tr>')
     rows.append(f'<tr><th scope="row">worst attack, accepted</th>{worst}</tr>')
+    limits = "".join(f"<td>{number(d.flagged_limit)}</td>" for d in defences)
+    rows.append(f'<tr><th scope="row">suspicion above which it rejects</th>{limits}</tr>')
     for family in FAMILIES:
         members = [a for a in report.attacks if a.family == family]
         if members:
@@ -146,7 +148,10 @@ def _matrix(report: Report) -> str:
     return (
         "<p>Share of claims accepted at the frozen threshold, with 95 % intervals over speakers. "
         "<b>▲</b> marks attacks that adapt to the defence they stand behind, straight through "
-        "whatever in it has no gradient; all others were made against the verifier alone.</p>"
+        "whatever in it has no gradient; all others were made against the verifier alone. The "
+        "countermeasure rejects below a log-likelihood ratio of 0, as <code>verify "
+        "--countermeasure</code> does; where a detecting defence has no limit of its own, each "
+        "speaker's is set by the genuine claims of all others.</p>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Matrix"><table class="matrix">'
         f'<thead><tr><th scope="col">attack</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
         "</table></div>"

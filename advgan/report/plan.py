@@ -291,6 +291,9 @@ class Plan:
         judging = self.suite.model_dump_json(include={"seconds", "peers", "defences"})
         for part in (judging, self.point, self.seed, fingerprint, code, shared):
             content.update(f"{part}\n".encode())
+        for built in self.suite.built_defences:
+            for program in built.programs:
+                content.update(source_of_program(program))
         for pair in self.pairs:
             content.update(repr(asdict(pair)).encode())
         content.update(self.data_hash().encode())
@@ -306,8 +309,7 @@ class Plan:
         for entry in self.suite.entries:
             content = hashlib.sha256(entry.model_dump_json().encode())
             content.update(weights.get(entry.weights, "").encode())
-            if program := inspect.getsourcefile(type(entry.built)):
-                content.update(Path(program).read_bytes())
+            content.update(source_of_program(type(entry.built)))
             keys.append(content.hexdigest()[:16])
         return keys
 
@@ -318,3 +320,12 @@ class Plan:
             content.update(os.fsencode(name))
             content.update(hashlib.sha256((self.root / name).read_bytes()).digest())
         return content.hexdigest()
+
+
+def source_of_program(program: type) -> bytes:
+    """The file a class is written in; nothing where it has none."""
+    try:
+        path = inspect.getsourcefile(program)
+    except TypeError:  # built in, or typed at a prompt
+        path = None
+    return Path(path).read_bytes() if path else b""

@@ -24,7 +24,8 @@ class Rate(_Part):
     """A share of cases, with its 95 % interval.
 
     The interval resamples speakers; where no resampling can vary, because all cases ended alike,
-    it is the exact binomial one for as many cases as there are target speakers.
+    and under five target speakers, it is the exact binomial one for as many cases as there are
+    target speakers.
     """
 
     value: float | None = None
@@ -81,6 +82,9 @@ class DefenceSummary(_Part):
     detects: bool
     flagged_limit: float | None = Field(
         default=None, description="median of the limits of suspicion"
+    )
+    limits: dict[str, float] = Field(
+        default={}, description="suspicion above which it rejects, by claimed speaker"
     )
     genuine_rejected: Rate
     strangers_accepted: Rate
@@ -145,6 +149,7 @@ class Case(_Part):
     queries: int
     crc: int
     message: str = ""
+    voice: str = Field(default="", description="the speaker the audio is of, or was made from")
 
 
 class PairInfo(_Part):

@@ -18,6 +18,8 @@ from speakerguard.metrics import FloatArray, eer
 from speakerguard.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
 from speakerguard.trials import speaker_of
 
+FEW = 5  # target speakers under which resampling them says too little
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -35,13 +37,19 @@ class Tally:
     def limits(self) -> dict[str, dict[str, float]]:
         """Suspicion above which a defence rejects, by its title and the target speaker.
 
-        For each speaker, it flags the wanted share of the genuine claims of all *others*, so that
-        nobody's own claim sets the limit it is measured at.
+        That of the defence itself, where it has one. Else, for each speaker, it flags the wanted
+        share of the genuine claims of all *others*, so that nobody's own claim sets the limit it
+        is measured at.
         """
+        fixed = {defence.title: defence.limit for defence in self.plan.suite.built_defences}
         genuine = [row for row in self.rows if self._name(row) == "genuine"]
         found: dict[str, dict[str, float]] = {}
-        for title in {title for row in genuine for title in row.suspicion}:
+        for title in self._doubting:
+            own = fixed.get(title)
             for speaker in {self.speakers(row)[0] for row in self.rows}:
+                if own is not None:
+                    found.setdefault(title, {})[speaker] = own
+                    continue
                 others = [
                     row.suspicion[title]
                     for row in genuine
@@ -99,7 +107,7 @@ class Tally:
         speakers = [self.speakers(row) for row in rows]
         targets = sorted({claimed for claimed, _ in speakers})
         low, high = self._resampled(hits, speakers)
-        if hits.all() or not hits.any() or low == high:
+        if hits.all() or not hits.any() or low == high or len(targets) < FEW:
             low, high = exact_interval(float(hits.mean()), len(targets))
         return Rate(
             value=float(hits.mean()), low=low, high=high, count=int(hits.sum()), cases=len(rows)
