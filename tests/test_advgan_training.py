@@ -65,9 +65,13 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Loop, "_average", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run("vc", config)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("vc", config)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     lines: list[str] = []
     run("vc", config, lines.append)
