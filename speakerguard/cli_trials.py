@@ -17,6 +17,7 @@ from speakerguard.cli_options import (
     ScoreNorm,
     Seconds,
     Trials,
+    finite,
     make_verifier,
 )
 from speakerguard.errors import UsageError
@@ -83,7 +84,12 @@ def evaluate(
     seconds: Seconds = None,
     babble: Annotated[
         float | None,
-        typer.Option(min=-60, max=120, help="Put four other talkers so many dB below each probe."),
+        typer.Option(
+            min=-60,
+            max=120,
+            callback=finite,
+            help="Put four other talkers so many dB below each probe.",
+        ),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Replicates for intervals.")] = 1000,
     score_norm: ScoreNorm = None,

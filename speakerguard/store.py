@@ -75,6 +75,7 @@ class ProfileStore:
             says, and otherwise it is ``profiles.db`` in the user's data directory. The first
             profile added makes the SQLite file; until then the store is empty.
 
+    >>> import numpy as np
     >>> with ProfileStore("sqlite://") as store:
     ...     store.add(Profile("alice", "c0ffee", np.eye(1, 4), (3.0,), ("a1.wav",)))
     ...     store.names(), store.get("alice").sources, "bob" in store
