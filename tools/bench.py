@@ -59,6 +59,7 @@ def main() -> None:
         print(json.dumps(work(*options.work)))
         return
     busy = os.getloadavg()[0] > 0.5
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as it is for everybody else
     with tempfile.TemporaryDirectory() as scratch:
         clips = choose(options.root, Path(scratch))
         rows = measure(options.systems, options.rounds, clips, Path(scratch))
