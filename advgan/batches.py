@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from advgan.config import AttackerRunConfig
 from advgan.mel import STANDARD, levelled
+from advgan.pairs import read_pairs
 from speakerguard import audio
 from speakerguard.batches import stretch
 from speakerguard.data import SpeechSet, default_workers, prepare
-from speakerguard.errors import UsageError
 from speakerguard.loop import Report
 from speakerguard.morph import invent_voice
 from speakerguard.speech import load_speech
@@ -24,45 +23,6 @@ from speakerguard.trials import spread
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
 LONGEST = 2  # crops' worth of a segment that an invented voice says, to cut the crop from
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One line of a list of conversions: paths relative to the list's root."""
-
-    source: str
-    target: str
-    enrol: str
-
-
-def read_pairs(path: Path, root: Path) -> list[Pair]:
-    """Lines of ``source<TAB>target<TAB>enrol``, recordings below ``root``.
-
-    Raises:
-        UsageError: the list cannot be read, is empty, has another number of columns, or names a
-            file that is missing.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}). Give a list in UTF-8.") from None
-    pairs = []
-    for number, line in enumerate(lines, start=1):
-        columns = line.split("\t")
-        if not line.strip():
-            continue
-        if len(columns) != 3:
-            raise UsageError(
-                f"{path}, line {number}: {len(columns)} columns; source, target and enrol are "
-                "needed, with a tab between."
-            )
-        for name in columns:
-            if not (root / name).is_file():
-                raise UsageError(f"{root / name}: no such file; line {number} of {path} names it.")
-        pairs.append(Pair(*columns))
-    if not pairs:
-        raise UsageError(f"{path}: holds no pairs.")
-    return pairs
 
 
 def crop_samples(frames: int) -> int:
@@ -200,4 +160,4 @@ def load_dev(config: AttackerRunConfig) -> list[DevPair]:
             heard[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
         return heard[name]
 
-    return [DevPair(hear(p.source), hear(p.target), hear(p.enrol)) for p in pairs]
+    return [DevPair(hear(p.source), hear(p.target), hear(p.enrol[0])) for p in pairs]

@@ -14,16 +14,15 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from advgan.batches import Pair, read_pairs
 from advgan.command import at_least, ending, work
 from advgan.infer import Session, Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
+from advgan.pairs import Pair, read_pairs
 from speakerguard.audio import printable
 from speakerguard.data import find_utterances, require_speakers
 from speakerguard.errors import AudioError, UsageError
@@ -73,7 +72,7 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
             if (said, first) not in met[target]:
                 break
         met[target].add((said, first))
-        pairs.append(Pair(said, first, second))
+        pairs.append(Pair(said, first, (second,)))
     return pairs
 
 
@@ -87,18 +86,13 @@ def _two(count: int, rng: np.random.Generator) -> tuple[int, int]:
 def convert(job: Job) -> dict[str, Any]:
     """One conversion, or why there is none: a row of the manifest."""
     settings, corpus, out, name, pair = job
-    row: dict[str, Any] = {
-        "id": name,
-        "source": pair.source,
-        "target": pair.target,
-        "enrol": pair.enrol,
-    }
+    row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
         record = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
-            enrol=[corpus / pair.enrol],
+            enrol=[corpus / recording for recording in pair.enrol],
             picture=False,
         )
     except AudioError as error:
@@ -117,6 +111,10 @@ def convert(job: Job) -> dict[str, Any]:
         "generator": record["fingerprint"],
         "vocoder": record["vocoder"],
     }
+
+
+def _said(pair: Pair) -> dict[str, str]:
+    return {"source": pair.source, "target": pair.target, "enrol": "|".join(pair.enrol)}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     names = [f"{index:06d}" for index in range(len(pairs))]
     rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
     for name, pair in zip(names, pairs, strict=True):
-        if name in rows and any(rows[name][key] != said for key, said in asdict(pair).items()):
+        if name in rows and not _said(pair).items() <= rows[name].items():
             raise UsageError(
                 f"{out} holds conversions of other pairs: the list or the corpus has changed. "
                 "Choose another -o."
@@ -149,6 +147,7 @@ def run(options: argparse.Namespace) -> int:
         if name not in rows
     ]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
+    whole = len(rows.keys() | set(names))
     started, last = time.monotonic(), 0.0
     try:
         for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
@@ -161,12 +160,12 @@ def run(options: argparse.Namespace) -> int:
                 left = (now - started) / done * (len(todo) - done) / 60
                 accepted = sum(bool(r.get("accepted")) for r in rows.values())
                 print(
-                    f"  {len(rows)}/{len(pairs)}  accepted {accepted}  {left:.1f} min left",
+                    f"  {len(rows)}/{whole}  accepted {accepted}  {left:.1f} min left",
                     flush=True,
                 )
                 last = now
     finally:
-        ordered = [rows[name] for name in names if name in rows]
+        ordered = [rows[name] for name in sorted(rows)]  # of a longer run before as well
         write_manifest(out, ordered, vars(settings) | {"corpus": str(options.corpus)})
     failed = sum(bool(row.get("error")) for row in ordered)
     print(f"{len(ordered) - failed} converted, {failed} failed; listed in {out / 'manifest.tsv'}")
@@ -202,7 +201,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--corpus", type=Path, required=True, help="folder of speakers, such as LibriSpeech's")
-    add("--pairs", type=Path, help="list of source, target, enrol in place of drawn pairs")
+    add(
+        "--pairs",
+        type=Path,
+        help="list of source, target, enrol… in place of drawn pairs",
+    )
     add("-n", "--number", type=at_least(1), help=f"most pairs; default {NUMBER}, or all listed")
     add("--output", "-o", type=Path, required=True, help="folder to write to, or to go on in")
     add("--njobs", "-p", type=at_least(1), default=1, help="processes; default %(default)s")

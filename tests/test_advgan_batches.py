@@ -7,11 +7,9 @@ import pytest
 import torch
 from attacking import Make, quiet
 
-from advgan.batches import Crops, crop_samples, read_pairs
+from advgan.batches import Crops, crop_samples
 from advgan.conversion import swap_halves
 from advgan.mel import MelSpectrogram, from_guard
-from speakerguard.errors import UsageError
-from speakerguard.trials import spread
 
 
 def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) -> None:
@@ -48,24 +46,3 @@ def test_an_invented_voice_speaks_in_both_crops_of_a_target(
     assert len(set(who)) == 3
     crops.draw_targets(3, crops.rng(5), invented=0.0)
     assert len(who) == 6
-
-
-def test_lists_of_pairs(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_text("a\tb\tc\n\nd\te\tf\n")
-    for name in "abcde":
-        (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"f: no such file; line 3 of .*pairs\.tsv names it"):
-        read_pairs(path, tmp_path)
-    (tmp_path / "f").touch()
-    pairs = read_pairs(path, tmp_path)
-    assert [pair.enrol for pair in pairs] == ["c", "f"]
-    assert spread(pairs * 5, 2) == [pairs[0], (pairs * 5)[5]]
-    path.write_text("a\tb\n")
-    with pytest.raises(UsageError, match=r"pairs.tsv, line 1: 2 columns"):
-        read_pairs(path, tmp_path)
-    path.write_bytes(b"\xe9\tb\tc\n")
-    with pytest.raises(UsageError, match="Give a list in UTF-8"):
-        read_pairs(path, tmp_path)
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_pairs(tmp_path / "none.tsv", tmp_path)

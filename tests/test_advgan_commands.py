@@ -273,8 +273,9 @@ def test_pairs_are_drawn_by_seed_and_never_within_a_speaker(corpus: Path, tmp_pa
     assert pairs == generate.choose(corpus, 12, seed=1) != generate.choose(corpus, 12, seed=2)
     for pair in pairs:
         speaker = Path(pair.target).parent
-        assert Path(pair.source).parent != speaker == Path(pair.enrol).parent
-        assert pair.target != pair.enrol
+        (enrol,) = pair.enrol
+        assert Path(pair.source).parent != speaker == Path(enrol).parent
+        assert pair.target != enrol
     targets = [str(Path(pair.target).parent) for pair in pairs]
     assert {targets.count(name) for name in set(targets)} == {3}
     count = sum(p.is_file() for p in corpus.rglob("*"))
@@ -332,6 +333,8 @@ def test_a_killed_set_goes_on_and_lists_failures(
     generate.run(generate.parse([*command, "-n", "4"]))
     found = json.loads((out / "manifest.json").read_text())["rows"]
     assert found[:3] == summary["rows"]
+    generate.run(generate.parse([*command, "-n", "1"]))  # what was made before stays listed
+    assert json.loads((out / "manifest.json").read_text())["rows"] == found
     for row in (found[0], found[3]):
         assert sha256((out / row["output"]).read_bytes()).hexdigest() == row["sha256"]
     listed = tmp_path / "pairs.tsv"

@@ -8,8 +8,9 @@ import torch
 
 from advgan.attacks.guard import Guard, to_pcm
 from advgan.judge import Judge
+from advgan.pairs import Pair
 from advgan.report.bench import Bench
-from advgan.report.plan import Pair, Plan, Suite
+from advgan.report.plan import Plan, Suite
 from advgan.scores import Scores
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.cohort import COHORT_FILE, Cohort

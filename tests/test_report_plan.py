@@ -1,4 +1,4 @@
-"""Suites, pairs and policies: what is shipped can be read, and what is wrong is named."""
+"""Suites and policies: what is shipped can be read, and what is wrong is named."""
 
 import os
 from pathlib import Path
@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from advgan.pairs import Pair
 from advgan.report import plan as plan_module
 from advgan.report.assemble import attacker_weights
 from advgan.report.defences import ScoreVariation, Smoothing, defence
-from advgan.report.plan import Pair, Plan, Suite, demo_pairs, load_suite, read_pairs
+from advgan.report.plan import Plan, Suite, load_suite
 from advgan.report.policy import load_policy
-from speakerguard.demo import ENROL, choose
-from speakerguard.errors import ConfigError, TrialError, UsageError
-from speakerguard.trials import spread
-
-Clips = dict[str, list[Path]]
+from speakerguard.errors import ConfigError, UsageError
 
 
 def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -84,59 +81,6 @@ attacks:
         "pgd[epsilon=0.001] through opus", "pgd[epsilon=0.002] through opus",
     ]  # fmt: skip
     assert len(titles) == 8
-
-
-def test_without_pairs_it_is_the_demo(speech: Clips, tmp_path: Path) -> None:
-    for speaker, clips in speech.items():
-        folder = tmp_path / "corpus" / speaker
-        folder.mkdir(parents=True)
-        for clip in clips:
-            (folder / clip.name).symlink_to(clip)
-    chosen = choose(tmp_path)
-    pairs = demo_pairs(tmp_path)
-    speakers = list(chosen)
-    assert [pair.target for pair in pairs] == [
-        chosen[speaker][ENROL].as_posix() for speaker in speakers
-    ]
-    assert pairs[0].source == chosen[speakers[1]][ENROL].as_posix()
-    assert all(len(pair.enrol) == ENROL and pair.target not in pair.enrol for pair in pairs)
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"x")
-
-
-def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.wav", "a/2.wav", "a/3.wav", "b/1.wav")
-    pairs = write(tmp_path, "b/1.wav\ta/1.wav\ta/2.wav\ta/3.wav\n", "pairs.tsv")
-    assert read_pairs(pairs, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav", "a/3.wav"), 1)]
-    trials = write(tmp_path, "1 a/2.wav a/1.wav\n0 a/2.wav b/1.wav\n", "trials.txt")
-    assert read_pairs(trials, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav",), 2)]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("b/1.wav\ta/1.wav\ta/9.wav\n", "a/9.wav: no such file, asked for by line 1"),
-        ("b/1.wav\ta/1.wav\ta/1.wav\n", "line 1 gives the attacker a recording that is enrolled"),
-        ("0 a/1.wav b/1.wav\n", "nobody to attack"),
-        ("what is this", "line 1"),
-        ("", "holds no trials"),
-    ],
-)
-def test_a_wrong_pair_list_names_the_line(tmp_path: Path, text: str, message: str) -> None:
-    touch(tmp_path, "a/1.wav", "b/1.wav")
-    with pytest.raises(TrialError) as error:
-        read_pairs(write(tmp_path, text, "pairs.tsv"), tmp_path)
-    assert message in str(error.value)
-
-
-def test_a_long_list_is_thinned_evenly() -> None:
-    pairs = [Pair(f"{i}", "t", ("e",)) for i in range(300)]
-    assert [pair.source for pair in spread(pairs, 3)] == ["0", "100", "200"]
-    assert spread(pairs[:2], 3) == pairs[:2]
 
 
 def test_a_bystander_is_neither_source_nor_target() -> None:

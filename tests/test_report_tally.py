@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from advgan.attacks.contract import build
+from advgan.pairs import Pair
 from advgan.report.analysis import defence_summaries
 from advgan.report.bench import Row
-from advgan.report.plan import Pair, Plan, Suite
+from advgan.report.plan import Plan, Suite
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import AttackSummary, Cell, DefenceSummary, Rate
 from advgan.report.tally import Tally, exact_interval

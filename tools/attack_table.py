@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
-from advgan.batches import Pair, read_pairs
 from advgan.command import at_least, ending
 from advgan.converter import (
     ADVERSARIAL,
@@ -42,6 +41,7 @@ from advgan.converter import (
 from advgan.fitting import STEPS
 from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
 from advgan.manifest import append, read_journal
+from advgan.pairs import Pair, read_pairs
 from advgan.report.tally import exact_interval
 from advgan.words import Transcript, compare, transcribe
 from speakerguard.audio import SAMPLE_RATE, read
@@ -150,7 +150,7 @@ def measure(
     done = {i: r for i, r in before.items() if r["asked"] == asked}
     started, records = time.monotonic(), []
     for index, pair in enumerate(pairs):
-        name = f"{pair.source}|{pair.target}|{pair.enrol}"
+        name = "|".join(pair.files)
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
             source = hear(options.root / pair.source)
@@ -189,7 +189,9 @@ def _measure(
     root: Path = options.root
     scores = {}
     for judge in judges:
-        scores[judge.name] = judge.opinion(profile(judge, root / pair.enrol), path).score
+        scores[judge.name] = judge.opinion(
+            profile(judge, tuple(root / name for name in pair.enrol)), path
+        ).score
     return {
         "scores": scores,
         "quality": quality(path, source),
@@ -220,9 +222,9 @@ def said_in(source: Path) -> Transcript | None:
 
 
 @functools.cache
-def profile(judge: Judge, enrolled: Path) -> Embedding:
+def profile(judge: Judge, enrolled: tuple[Path, ...]) -> Embedding:
     """A profile, made once for all rows."""
-    return judge.profile([enrolled])
+    return judge.profile(enrolled)
 
 
 def share(
@@ -333,7 +335,7 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--root", type=Path, default=Path("../shared/corpus/dev"))
-    add("--pairs", type=Path, help="source, target, enrol; default: vc_pairs.tsv of the root")
+    add("--pairs", type=Path, help="source, target, enrol…; default: vc_pairs.tsv of the root")
     add("--limit", type=at_least(1), help="so many pairs, evenly from the list; default: all")
     add("--judges", nargs="+", default=["guard", "campplus", "resemblyzer"])
     add("--point", default="fa-1%")

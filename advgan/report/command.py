@@ -125,7 +125,8 @@ def _plan(
 ) -> tuple[Plan, dict[str, Any]]:
     """What to run, and what is known of where it comes from."""
     from advgan.attacks.guard import training_folder
-    from advgan.report.plan import Plan, demo_pairs, load_suite, read_pairs
+    from advgan.pairs import demo_pairs, read_pairs
+    from advgan.report.plan import Plan, load_suite
     from speakerguard.demo import find_data
     from speakerguard.trials import spread
 

@@ -1,0 +1,97 @@
+"""Who attacks whom: pairs of voices, from a list, a trial list, or the demo's speakers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from speakerguard.demo import ENROL, choose
+from speakerguard.errors import TrialError
+from speakerguard.trials import read_trials
+
+_LABELS = {"target", "nontarget", "spoof"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who attacks whom: paths below the data's folder.
+
+    Attributes:
+        source: the attacker's own speech.
+        target: a recording of the target that the attacker has.
+        enrol: what the target enrolled, none of it known to the attacker.
+        line: of the list that says so; 0 without a list.
+    """
+
+    source: str
+    target: str
+    enrol: tuple[str, ...]
+    line: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All recordings of the pair."""
+        return (self.source, self.target, *self.enrol)
+
+
+def read_pairs(path: Path, root: Path) -> list[Pair]:
+    """Pairs of a list: ``source<TAB>target<TAB>enrol…``, or a trial list of any format.
+
+    From a trial list each non-target trial makes a pair: its test utterance is the source, and
+    the test utterance of a target trial with the same enrolment is the target.
+
+    Raises:
+        TrialError: a line cannot be used or a file is missing; the message names both.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrialError(f"{path}: cannot be read ({error}). Check its name.") from None
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and all(len(c) >= 3 and c[0] not in {"0", "1"} and c[-1] not in _LABELS
+                    for _, c in rows):  # fmt: skip
+        pairs = [Pair(c[0], c[1], tuple(c[2:]), number) for number, c in rows]
+    else:
+        pairs = _from_trials(path)
+    for pair in pairs:
+        for name in pair.files:
+            if not (root / name).is_file():
+                raise TrialError(
+                    f"{root / name}: no such file, asked for by line {pair.line} of {path}. "
+                    "Names in the list start from the folder given with it."
+                )
+        if pair.target in pair.enrol:
+            raise TrialError(
+                f"{path}: line {pair.line} gives the attacker a recording that is enrolled "
+                f"({pair.target}). Name another of the same speaker."
+            )
+    return pairs
+
+
+def _from_trials(path: Path) -> list[Pair]:
+    trials = read_trials(path)
+    own = {trial.enrol: trial.test for trial in trials if trial.label == "target"}
+    pairs = [
+        Pair(trial.test, own[trial.enrol], (trial.enrol,), trial.line)
+        for trial in trials
+        if trial.label == "nontarget" and trial.enrol in own
+    ]
+    if not pairs:
+        raise TrialError(
+            f"{path}: no non-target trial shares its enrolment with a target trial, so there is "
+            "nobody to attack with a recording. Give pairs: source, target, enrol."
+        )
+    return pairs
+
+
+def demo_pairs(root: Path) -> list[Pair]:
+    """The speakers of ``make demo``, in its order: each is attacked by its partner."""
+    chosen = choose(root)
+    speakers = list(chosen)
+    pairs = []
+    for index, speaker in enumerate(speakers):
+        partner = speakers[index ^ 1] if index ^ 1 < len(speakers) else speakers[0]
+        recordings = [path.as_posix() for path in chosen[speaker]]
+        source = chosen[partner][ENROL].as_posix()
+        pairs.append(Pair(source, recordings[ENROL], tuple(recordings[:ENROL])))
+    return pairs
