@@ -61,10 +61,10 @@ train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an in
 	$(BIN)/speakerguard train --config $(CONFIG)
 
 results: $(STAMP) ## measure the guard on the trials of ROOT and renew the README's table
-	$(BIN)/python tools/results.py $(if $(ROOT),--root $(ROOT))
+	$(BIN)/python tools/results.py $(if $(ROOT),--root "$(ROOT)")
 
 bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the README's table of speed
-	$(BIN)/python tools/bench.py $(if $(ROOT),--root $(ROOT))
+	$(BIN)/python tools/bench.py $(if $(ROOT),--root "$(ROOT)")
 
 lock: ## renew requirements.lock from pyproject.toml
 	$(PYTHON) tools/lock.py

@@ -137,7 +137,11 @@ class Converter:
             assert isinstance(loaded.network, Generator)
             self.generator, self.fingerprint = loaded.network, loaded.fingerprint
             if self.generator.config.embedding:
-                self.guard = guard_of(self.name, loaded, guard)
+                advice = (
+                    "Convert with a fitted voice (--steps 30) or the plain generator "
+                    "(--load again-vc)"
+                )
+                self.guard = guard_of(self.name, loaded, guard, advice)
         self.generator.requires_grad_(False)
         self.vocoder = load_vocoder(vocoder)
         self.mel = MelSpectrogram()
@@ -231,7 +235,8 @@ class PerturbingConverter:
         assert isinstance(loaded.network, Perturber)
         self.name = printable(os.fspath(PERTURBER if model is None else model))
         self.network, self.fingerprint = loaded.network, loaded.fingerprint
-        self.guard = guard_of(self.name, loaded, guard)
+        advice = "Convert with a fitted voice (--mode convert)"
+        self.guard = guard_of(self.name, loaded, guard, advice)
         trained = self.network.config.epsilon
         self.epsilon = trained if epsilon is None else checked_epsilon(epsilon)
         self.mel = MelSpectrogram()
@@ -260,19 +265,18 @@ def checked_epsilon(epsilon: float) -> float:
     return epsilon
 
 
-def guard_of(name: str, loaded: checkpoint.Loaded, guard: str) -> GuardLoss:
+def guard_of(name: str, loaded: checkpoint.Loaded, guard: str, advice: str) -> GuardLoss:
     """The verifier that a network was trained against, whose embeddings it understands.
 
     Raises:
-        OtherGuardError: ``guard`` has other weights.
+        OtherGuardError: ``guard`` has other weights; the message says what to do, by ``advice``.
     """
     found = GuardLoss(guard)
     trained = loaded.about.get("guard")
     if trained != found.fingerprint:
         raise OtherGuardError(
             f"{name} was trained against the guard {trained}, this is {found.fingerprint}: its "
-            "embeddings mean something else. Convert with a fitted voice (--steps 30) or the "
-            "plain generator (--load again-vc), or train it again."
+            f"embeddings mean something else. {advice}, or train it again."
         )
     return found
 

@@ -151,10 +151,13 @@ def verify(
 
         # a pipe can be read only once
         source = file.read_bytes() if detector and file.is_fifo() else file
-        with ThreadPoolExecutor(1) as beside:  # while the model is loaded
-            speech = beside.submit(load_speech, source)
-            verifier = make_verifier(model, store, engine, score_norm)
-            answer = verifier.verify(name, speech.result(), point)
+        with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
+            speech = beside.submit(load_speech, file) if file.is_file() else None
+            try:
+                verifier = make_verifier(model, store, engine, score_norm)
+                answer = verifier.verify(name, speech.result() if speech else source, point)
+            finally:
+                del speech  # its error refers to this frame, and this frame to it
         real = detector.llr(source) if detector else None
     accepted = answer.accepted and (real is None or real >= 0)
     if as_json:

@@ -146,7 +146,7 @@ class RunConfig(Strict):
 
     of_the_machine: ClassVar[tuple[str, ...]] = ("threads",)  # may differ when a run goes on
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     out: Path
     init: str | None = None
     steps: int = Field(ge=1)

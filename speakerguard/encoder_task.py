@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -66,6 +67,7 @@ class EncoderTask(Task):
             sampler=range(step, self.settings.steps),
             num_workers=workers,
             prefetch_factor=8 if workers else None,
+            worker_init_fn=_leave_ctrl_c,
         )
         self.stream = iter(loader)
 
@@ -91,3 +93,8 @@ class EncoderTask(Task):
         """See :meth:`Task.end`."""
         if self.world > 1:
             torch.distributed.destroy_process_group()
+
+
+def _leave_ctrl_c(_: int) -> None:
+    """The step in hand needs its batches; the process that trains ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -32,6 +32,7 @@ MOST_THREADS = 1_024  # that may be asked for
 DESCRIPTIONS = (".yaml", ".yml")  # of files that describe other ONNX models
 ENGINE_VARIABLE, THREADS_VARIABLE = "SPEAKERGUARD_ENGINE", "SPEAKERGUARD_THREADS"
 ONNX_FORMAT = "speakerguard-onnx-1"
+WHOLE = "whole"  # in place of a layout: the network holds its weights
 
 _log = logging.getLogger(__name__)
 
@@ -295,7 +296,10 @@ def _about(folder: Path, stated: dict[str, str], weights: str | None) -> tuple[s
         raise CheckpointError(
             f"{path} belongs to weights {fingerprint}, these are {weights}. {_AGAIN}"
         )
-    if stated.get("layout") != checkpoint.layout(folder / checkpoint.MODEL_FILE):
+    layout = stated.get("layout")
+    if layout is None:
+        raise CheckpointError(f"{path} was exported by an earlier version. {_AGAIN}")
+    if layout not in (WHOLE, checkpoint.layout(folder / checkpoint.MODEL_FILE)):
         raise CheckpointError(
             f"{path} expects the same weights elsewhere in {checkpoint.MODEL_FILE}, which was "
             f"written anew. {_AGAIN}"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.engines import ONNX_FILE, ONNX_FORMAT, onnx_session, openvino_model
+from speakerguard.engines import ONNX_FILE, ONNX_FORMAT, WHOLE, onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.files import refuse_folder
@@ -212,9 +212,8 @@ def write_onnx(
         "dimension": str(encoder.config.dimension),
         "min_samples": str(module.min_samples),
         "sample_rate": str(SAMPLE_RATE),
+        "layout": checkpoint.layout(weights) if beside else WHOLE,
     }
-    if beside:
-        about["layout"] = checkpoint.layout(weights)
     onnx.helper.set_model_props(made, about)
     made.producer_name, made.producer_version = "speakerguard", ""
     onnx.save(made, str(path))

@@ -150,7 +150,7 @@ class Loop:
             self.task.begin(first)
             if self.random is not None:
                 torch.set_rng_state(self.random)
-        with _stops() as stops:
+        with _stops(self.report) as stops:
             self._steps(first, stops)
         self.task.end()
         return self.best
@@ -308,7 +308,7 @@ class Loop:
 
 
 @contextlib.contextmanager
-def _stops() -> Iterator[list[int]]:
+def _stops(report: Report) -> Iterator[list[int]]:
     """Ctrl-C is noted in the list, so that the step is finished and kept; a second ends at once.
 
     Where something else sees to Ctrl-C, or several processes train together, that is left alone.
@@ -327,6 +327,7 @@ def _stops() -> Iterator[list[int]]:
         if noted:
             raise KeyboardInterrupt
         noted.append(number)
+        report("stopping after this step; Ctrl-C again stops at once")
 
     signal.signal(signal.SIGINT, note)
     try:

@@ -96,14 +96,23 @@ def centroid(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return _unit(embeddings.mean(axis=0))
 
 
-def compatible(profile: Profile, fingerprint: str) -> Profile:
+def compatible(profile: Profile, fingerprint: str, dimension: int | None = None) -> Profile:
     """``profile`` itself, if the model of this ``fingerprint`` made it.
 
+    Args:
+        dimension: values in the model's embeddings, where that is known.
+
     Raises:
-        IncompatibleProfileError: other weights made it; cosines with it mean nothing.
+        IncompatibleProfileError: other weights made it; cosines with it mean nothing. Or it is
+            damaged.
     """
     if profile.fingerprint == fingerprint:
-        return profile
+        if dimension in (None, profile.embeddings.shape[1]):
+            return profile
+        raise IncompatibleProfileError(
+            f"“{profile.name}” is damaged: its embeddings have {profile.embeddings.shape[1]} "
+            f"values, those of model {fingerprint} have {dimension}. Remove and enrol it again."
+        )
     raise IncompatibleProfileError(
         f"“{profile.name}” was enrolled with model {profile.fingerprint}; the current model is "
         f"{fingerprint}: enrol again, or use --model to name the model of the profile."

@@ -133,7 +133,7 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
         kept.append(_widen(speech))
         blocks.append(block.reshape(-1, FRAME)[kept[-1]].reshape(-1))
         net += float(speech.sum()) * FRAME / SAMPLE_RATE
-    _require_speech(recording, net, min_seconds)
+    _require_speech(recording, net, min_seconds, cut_short)
     samples, frames = np.concatenate(blocks), np.concatenate(kept)
     warnings = _warnings(recording, samples, cut_short)
     return Speech(recording.name, samples, frames, net, recording.seconds, tuple(warnings))
@@ -163,8 +163,11 @@ def _widen(speech: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.convolve(speech, np.ones(2 * PAD + 1), mode="full")[PAD : PAD + len(speech)] > 0
 
 
-def _require_speech(recording: Recording, net: float, min_seconds: float) -> None:
+def _require_speech(
+    recording: Recording, net: float, min_seconds: float, cut_short: str | None
+) -> None:
     name = recording.name
+    unread = f" The part after {cut_short}" if cut_short else ""
     if recording.peak < SILENT_PEAK:
         raise SilentAudioError(
             f"{name}: the recording is silent. Check that the microphone is on and not muted."
@@ -172,11 +175,12 @@ def _require_speech(recording: Recording, net: float, min_seconds: float) -> Non
     if net == 0:
         raise NoSpeechError(
             f"{name}: no speech found in {recording.seconds:.1f} s. Record someone speaking."
+            f"{unread}"
         )
     if net < min_seconds:
         raise NoSpeechError(
             f"{name}: only {net:.2f} s of speech in {recording.seconds:.1f} s; at least "
-            f"{min_seconds} s are needed. Record a full sentence."
+            f"{min_seconds} s are needed. Record a full sentence.{unread}"
         )
 
 

@@ -134,7 +134,8 @@ class ProfileStore:
         self.get(profile.name, profile.fingerprint)  # refuses before a file is made or locked
         with self._write() as connection:
             row = connection.execute(_row(profile.name).with_for_update()).one()
-            old = compatible(self._unpack(row), profile.fingerprint)
+            dimension = profile.embeddings.shape[1]
+            old = compatible(self._unpack(row), profile.fingerprint, dimension)
             whole = old.extended(profile)
             connection.execute(_change(whole))
         return whole

@@ -143,7 +143,10 @@ class Verifier:
         """
         name = clean_name(name)
         found = self._read(name)
-        return compatible(self.store.get(name) if found is None else found[0], self.fingerprint)
+        return self._mine(self.store.get(name) if found is None else found[0])
+
+    def _mine(self, profile: Profile) -> Profile:
+        return compatible(profile, self.fingerprint, self.embedder.dimension)
 
     def profiles(self) -> list[Profile]:
         """All profiles, whichever model made them, sorted by name."""
@@ -191,6 +194,7 @@ class Verifier:
 
         Raises:
             AudioError: a recording cannot be used; nothing is enrolled.
+            CheckpointError: the cohort that was insisted on is missing, or one is damaged.
             ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
             UsageError: the name is taken, and neither is set; or both are.
         """
@@ -199,6 +203,7 @@ class Verifier:
             raise UsageError("enrolment needs at least one recording.")
         if replace and add:
             raise UsageError("replace the profile or add to it: not both.")
+        _ = self.scoring.cohort  # if it is insisted on, it must be there
         old = self.profile(name) if add else None
         speech = [load_speech(source) for source in sources]
         profile = Profile(
@@ -271,14 +276,14 @@ class Verifier:
 
         Raises:
             AudioError: the recording cannot be judged.
-            NoSuchProfileError: nobody is enrolled with this model.
+            ProfileError: nobody is enrolled with this model, or somebody's profile is damaged.
             UsageError: the margin is negative or no finite number.
         """
         margin = MARGIN if margin is None else margin
         if not 0 <= margin < math.inf:  # nan is neither
             raise UsageError(f"a margin of {margin}: give a finite number from 0.")
         everybody = self.profiles()
-        profiles = [profile for profile in everybody if profile.fingerprint == self.fingerprint]
+        profiles = [self._mine(p) for p in everybody if p.fingerprint == self.fingerprint]
         if not profiles:
             others = f"; {len(everybody)} are with others" if everybody else ""
             raise NoSuchProfileError(

@@ -451,6 +451,20 @@ def test_any_name_works_in_the_c_locale(tiny_model: Path, speech: Clips, tmp_pat
     assert refused.returncode == 3
     assert rb"junk\udcff.wav: cannot be decoded" in refused.stderr
     assert b"Traceback" not in refused.stderr
+    broken = np.where(np.arange(48_000) == 30_000, np.nan, 0.1).astype(np.float32)
+    soundfile.write(tmp_path / "broken.wav", broken, 48_000, subtype="FLOAT")
+    refused = call(b"verify", "أليس 🎤".encode(), b"broken.wav")
+    assert refused.returncode == 3
+    assert refused.stderr.count(b"\n") == 1, refused.stderr  # the resampler speaks up if it leaks
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize(("more", "code"), [([], 4), (["--model", "nope"], 2)])
+def test_what_is_wrong_shows_before_a_pipe_is_heard(
+    run: Any, tmp_path: Path, more: list[str], code: int
+) -> None:
+    os.mkfifo(tmp_path / "never.wav")
+    assert run("verify", "nobody", "never.wav", *more).code == code
 
 
 def test_a_closed_pipe_is_silent_and_no_rejection(tmp_path: Path) -> None:

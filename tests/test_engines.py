@@ -114,6 +114,14 @@ def test_a_stale_network_is_refused(copy: Path) -> None:
         OnnxEmbedder(copy)
 
 
+def change_about(folder: Path, left_out: str) -> None:
+    network = onnx.load(folder / engines.ONNX_FILE, load_external_data=False)
+    kept = [entry for entry in network.metadata_props if entry.key != left_out]
+    del network.metadata_props[:]
+    network.metadata_props.extend(kept)
+    onnx.save(network, folder / engines.ONNX_FILE)
+
+
 @pytest.mark.parametrize("spaces", [8, 4096])
 def test_the_same_weights_elsewhere_in_their_file_are_refused(
     copy: Path, sound: Sound, spaces: int
@@ -139,12 +147,17 @@ def test_the_same_weights_elsewhere_in_their_file_are_refused(
     assert OnnxEmbedder(copy).fingerprint == fingerprint
 
 
+def test_a_network_that_holds_its_weights_may_lie_beside_them(copy: Path, tmp_path: Path) -> None:
+    export(copy, "onnx", tmp_path / "whole.onnx")
+    (tmp_path / "whole.onnx").replace(copy / engines.ONNX_FILE)
+    assert OnnxEmbedder(copy).fingerprint == checkpoint.fingerprint(copy / checkpoint.MODEL_FILE)
+    change_about(copy, "layout")
+    with pytest.raises(CheckpointError, match=r"by an earlier version.*Export it again"):
+        OnnxEmbedder(copy)
+
+
 def test_a_network_that_does_not_say_what_it_is_is_refused(copy: Path) -> None:
-    network = onnx.load(copy / engines.ONNX_FILE, load_external_data=False)
-    kept = [entry for entry in network.metadata_props if entry.key != "dimension"]
-    del network.metadata_props[:]
-    network.metadata_props.extend(kept)
-    onnx.save(network, copy / engines.ONNX_FILE)
+    change_about(copy, "dimension")
     with pytest.raises(CheckpointError, match=r"says of itself is damaged \('dimension'\)"):
         OnnxEmbedder(copy)
 

@@ -123,6 +123,7 @@ def test_exports_say_what_became_of_each_case() -> None:
     report = made("guard", 0.9, 0.1).model_dump()
     limit = report["threat"]["threshold"]
     report["defences"][1] |= {"title": "detector", "detects": True, "limits": {"b": 0.0}}
+    report["attacks"][0]["cells"]["detector"] = report["attacks"][0]["cells"]["opus"]
     pair = {"source": "a", "target": "b", "enrol": [], "line": 0, "source_speaker": "a",
             "target_speaker": "b", "voice": "low voice", "usable": True}  # fmt: skip
     case = {"pair": 0, "attack": 0, "outcome": "judged", "accepted": True, "queries": 0, "crc": 0,
@@ -132,14 +133,17 @@ def test_exports_say_what_became_of_each_case() -> None:
         case | {"id": "0.0", "suspicion": {"detector": 0.7}},
         case | {"id": "0.1", "suspicion": {"detector": 0.0}},
         case | {"id": "0.2", "outcome": "refused", "scores": {}, "suspicion": {}},
+        case | {"id": "1.0", "pair": 1, "suspicion": {"detector": -9.0}},  # no limit for them
     ]
-    full = Report.model_validate(report | {"pairs": [pair], "cases": cases})
+    full = Report.model_validate(
+        report | {"pairs": [pair, pair | {"target_speaker": "c"}], "cases": cases}
+    )
     rows = list(csv.DictReader(io.StringIO(trials(full))))
-    assert [row["accepted detector"] for row in rows] == ["False", "True", ""]
-    assert [row["suspicion detector"] for row in rows] == ["0.7", "0.0", ""]
-    assert [row["voice"] for row in rows] == ["a"] * 3
+    assert [row["accepted detector"] for row in rows] == ["False", "True", "False", ""]
+    assert [row["suspicion detector"] for row in rows] == ["0.7", "0.0", "", "-9.0"]
+    assert [row["voice"] for row in rows] == ["a"] * 4
     scores = [float(line.split()[2]) for line in sasv(full).splitlines()]
-    assert scores == [limit, limit, limit - 1]
+    assert scores == [limit, limit, limit - 1, limit]
 
 
 def test_reports_on_other_data_are_not_compared() -> None:

@@ -135,7 +135,7 @@ def test_defences_do_what_their_names_say() -> None:
     assert joined.title == "median + score-variation"
     views = joined.views(noise, rng)
     np.testing.assert_array_equal(views[0], defence("median").views(noise, rng)[0])
-    assert joined.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
+    assert joined.suspicion(views[0], [0.8, 0.5]) == pytest.approx(0.3)
     assert (joined.limit, defence("countermeasure").limit) == (None, 0.0)
 
 

@@ -190,6 +190,8 @@ def test_nothing_is_not_sought_for_ever(clip: Samples, monkeypatch: pytest.Monke
     hiss = 1e-3 * np.random.default_rng(0).standard_normal(300 * 16_000).astype(np.float32)
     with pytest.raises(NoSpeechError, match=r"no speech found in (60|80|100)\.0 s"):
         load_speech((hiss, 16_000))
+    with pytest.raises(NoSpeechError, match=r"Record someone.* The part after 1 min was not read"):
+        load_speech((np.concatenate([hiss, clip]), 16_000))
     found = load_speech((np.concatenate([clip, hiss]), 16_000))
     assert codes(found) == ["long-recording"]
     assert "after 1 min was not read" in found.warnings[0].message

@@ -3,7 +3,9 @@
 import itertools
 import json
 import math
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -134,6 +136,18 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
         torch.testing.assert_close(second[name], tensor, atol=0, rtol=0, msg=name)
     prints = {checkpoint.load(tmp_path / name)[1] for name in ("whole", "broken")}
     assert len(prints) == 1
+
+
+def test_batches_still_come_after_ctrl_c(corpus: Path, tmp_path: Path) -> None:
+    """A terminal sends it to the process that makes them as well."""
+    task = GuardTask(config(corpus, tmp_path / "run", steps=24, workers=1), quiet)
+    task.begin(0)
+    task.learn(0)
+    (maker,) = multiprocessing.active_children()
+    assert maker.pid is not None
+    os.kill(maker.pid, signal.SIGINT)
+    for step in range(1, 24):  # more than are made ahead
+        task.learn(step)
 
 
 def test_a_finished_run_has_nothing_more_to_do(corpus: Path, tmp_path: Path) -> None:

@@ -127,6 +127,32 @@ def test_recordings_are_added_to_a_profile(
         guard.enroll("later", own[:1], replace=True, add=True)
 
 
+def test_a_profile_of_another_dimension_is_damaged(
+    guard: Verifier, voices: tuple[list[Path], list[Path]]
+) -> None:
+    own, _ = voices
+    profile = guard.enroll("alice", own[:1]).profile
+    forged = replace(profile, embeddings=np.eye(1, 7, dtype=np.float32))
+    guard.store.add(forged, replace=True)
+    for ask in (
+        lambda: guard.verify("alice", own[1]),
+        lambda: guard.identify(own[1]),
+        lambda: guard.enroll("alice", own[1:2], add=True),
+        lambda: guard.store.extend(profile),
+    ):
+        with pytest.raises(IncompatibleProfileError, match=r"“alice” is damaged.*7 values"):
+            ask()
+
+
+def test_a_cohort_that_is_insisted_on_must_be_there(
+    tiny_model: Path, voices: tuple[list[Path], list[Path]], tmp_path: Path
+) -> None:
+    guard = Verifier(tiny_model, str(tmp_path / "profiles.db"), score_norm=True)
+    with pytest.raises(CheckpointError, match="cohort"):
+        guard.enroll("alice", voices[0][:1])
+    assert "alice" not in guard.store
+
+
 def test_a_score_at_the_threshold_is_accepted(
     guard: Verifier, set_threshold: Callable[[float], None], voices: tuple[list[Path], list[Path]]
 ) -> None:

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from advgan.command import ending
 from speakerguard import checkpoint
 from speakerguard.files import replace_file, replace_section
 from speakerguard.speech import load_speech
@@ -206,4 +207,5 @@ def describe(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending("bench", "nothing was written"):
+        main()

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from advgan.command import ending
 from speakerguard import __version__, calibration, checkpoint
 from speakerguard.evaluate import as_json, evaluate, score_trials
 from speakerguard.files import replace_file, replace_section
@@ -173,4 +174,5 @@ def card(found: dict[str, Results]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending("results"):
+        main()

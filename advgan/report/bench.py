@@ -173,8 +173,9 @@ class Bench:
                 continue  # what adapted to one defence says nothing about another
             rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
             try:
-                scores = [heard(view) for view in defence.views(audio, rng)]
-                suspicion = defence.suspicion(audio, scores)
+                views = defence.views(audio, rng)
+                scores = [heard(view) for view in views]
+                suspicion = defence.suspicion(views[0], scores)
             except NotRunError:
                 continue
             except AudioError:  # the guard refuses what the defence has left

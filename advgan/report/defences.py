@@ -62,7 +62,11 @@ class Defence(BaseModel, ABC):
         return scores[0]
 
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
-        """How suspicious the audio is, higher for more; None if this defence does not detect."""
+        """How suspicious the audio is, higher for more; None if this defence does not detect.
+
+        Args:
+            waveform: the first of its :meth:`views`; scores: of all of them.
+        """
         return None
 
     def to_raise(self, scores: Tensor) -> Tensor:

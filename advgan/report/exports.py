@@ -78,7 +78,8 @@ def trials(report: Report) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     titles = [defence.title for defence in report.defences]
-    doubting = [defence.title for defence in report.defences if defence.detects]
+    doubts = {title for case in report.cases for title in case.suspicion}
+    doubting = [title for title in titles if title in doubts]
     quality = sorted({key for case in report.cases for key in case.quality})
     writer.writerow(
         ["case", "attack", "label", "source", "target", "voice", "outcome", "accepted", "queries",
@@ -92,7 +93,7 @@ def trials(report: Report) -> str:
              case.outcome, case.accepted, case.queries,
              *(case.scores.get(title) for title in titles),
              *(case.suspicion.get(title) for title in doubting),
-             *(_accepted(report, case, defence) for defence in report.defences),
+             *(_accepted(report, case, d, d.title in doubts) for d in report.defences),
              *(case.quality.get(key) for key in quality), case.message]
         )  # fmt: skip
     return buffer.getvalue()
@@ -133,13 +134,17 @@ def _score(report: Report, case: Case) -> float:
     return min(known, default=0.0) - 1
 
 
-def _accepted(report: Report, case: Case, defence: DefenceSummary) -> bool | None:
+def _accepted(report: Report, case: Case, defence: DefenceSummary, doubting: bool) -> bool | None:
     """Whether a claim gets past a defence and the verifier; None where they never met."""
+    limit = defence.limits.get(report.pairs[case.pair].target_speaker)
+    if doubting and limit is None:  # nobody else's claims to learn one from
+        return None
+    if case.outcome == "refused" and defence.title in report.attacks[case.attack].cells:
+        return False
     if defence.title not in case.scores:
         return None
-    limit = defence.limits.get(report.pairs[case.pair].target_speaker, math.inf)
     score = case.scores[defence.title]
-    flagged = case.suspicion.get(defence.title, -math.inf) > limit
+    flagged = limit is not None and case.suspicion.get(defence.title, -math.inf) > limit
     return score is not None and score >= report.threat.threshold and not flagged
 
 

@@ -238,6 +238,6 @@ def source_of_program(program: type) -> bytes:
     """The file a class is written in; nothing where it has none."""
     try:
         path = inspect.getsourcefile(program)
-    except TypeError:  # built in, or typed at a prompt
-        path = None
-    return Path(path).read_bytes() if path else b""
+        return Path(path).read_bytes() if path else b""
+    except (TypeError, OSError):  # built in, or typed at a prompt
+        return b""
