@@ -194,7 +194,7 @@ class Verifier:
 
         Raises:
             AudioError: a recording cannot be used; nothing is enrolled.
-            CheckpointError: the cohort that was insisted on is missing, or one is damaged.
+            CheckpointError: a cohort was insisted on, or is needed, and is missing or damaged.
             ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
             UsageError: the name is taken, and neither is set; or both are.
         """
@@ -203,7 +203,8 @@ class Verifier:
             raise UsageError("enrolment needs at least one recording.")
         if replace and add:
             raise UsageError("replace the profile or add to it: not both.")
-        _ = self.scoring.cohort  # if it is insisted on, it must be there
+        if self.scoring.normalise:  # insisted on, so it must be there, even if nothing is scored
+            _ = self.scoring.cohort
         old = self.profile(name) if add else None
         speech = [load_speech(source) for source in sources]
         profile = Profile(
