@@ -15,6 +15,7 @@ MODEL ?= guard
 CONFIG ?= configs/guard.yaml
 SUITE ?= standard
 PAIRS ?=
+FAIL_ON ?= error
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo report test check enroll verify attack train results bench lock clean
@@ -33,9 +34,9 @@ demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, 
 	$(BIN)/python -m advgan.demo
 	$(BIN)/speakerguard report --suite smoke --out out/demo/report --fail-on never
 
-report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=campplus, PAIRS=FILE
+report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=campplus, PAIRS=FILE, FAIL_ON=policy
 	$(BIN)/speakerguard report --suite "$(SUITE)" --model "$(MODEL)" \
-		$(if $(PAIRS),--pairs "$(PAIRS)") --out out/report --fail-on error
+		$(if $(PAIRS),--pairs "$(PAIRS)") --out out/report --fail-on "$(FAIL_ON)"
 
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest

@@ -125,14 +125,14 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
 def resolve(kind: str, model: str | os.PathLike[str]) -> Path:
     """The model file of a checkpoint, given a shipped name, its folder or the file itself.
 
-    A name comes first or last, as :func:`speakerguard.checkpoint.is_name` says.
+    What is a name, :func:`speakerguard.checkpoint.is_name` says; a path is no name.
 
     Raises:
         CheckpointError: there is none.
     """
     path, named = Path(model), folder() / model / MODEL_FILE
     given = (path, path / MODEL_FILE)
-    for candidate in (named, *given) if is_name(model) else (*given, named):
+    for candidate in (named, *given) if is_name(model) else given:
         if candidate.is_file():
             return candidate
     raise CheckpointError(

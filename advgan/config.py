@@ -15,7 +15,7 @@ from advgan.discriminator import DiscriminatorConfig
 from advgan.generator import GeneratorConfig
 from advgan.perturber import PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, VocoderConfig
-from speakerguard.config import RunConfig, Speed, Strict
+from speakerguard.config import RunConfig, Speed, Strict, refuse_overlap
 
 
 class SpeechConfig(Strict):
@@ -34,6 +34,13 @@ class SpeechConfig(Strict):
     dev: Path
     dev_pairs: Path
     cache: Path = Path("runs/cache")
+
+    @model_validator(mode="after")
+    def _unseen(self) -> Self:
+        refuse_overlap([self.train], [self.dev], "train", "dev")
+        if self.unlabelled:
+            refuse_overlap([self.unlabelled], [self.dev], "unlabelled", "dev")
+        return self
 
 
 class AttackerRunConfig(RunConfig):
@@ -200,4 +207,5 @@ class DetectorConfig(AttackerRunConfig):
             raise ValueError("dev_spoofs and dev_vocoders are empty; nothing made to choose by")
         if len({folder.name for folder in self.dev_spoofs}) < len(self.dev_spoofs):
             raise ValueError("two folders of dev_spoofs have the same name; rename one")
+        refuse_overlap(self.spoofs, self.dev_spoofs, "spoofs", "dev_spoofs")
         return self

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from advgan import checkpoint
-from advgan.attacks.guard import Guard, Model
+from advgan.attacks.guard import Guard, Model, to_pcm
 from advgan.checkpoint import load_vocoder
 from advgan.fitting import finish, fit_voice
 from advgan.generator import Encoding, Generator
@@ -361,7 +361,7 @@ def save_wav(path: Path, waveform: Waveform, rate: int, tag: bool = True) -> Non
     ):
         if tag:
             file.comment, file.software = TAG, "advgan"
-        file.write(waveform)
+        file.write(to_pcm(waveform))  # rounds, where libsndfile would cut off
 
 
 def tagged(path: Path) -> bool:

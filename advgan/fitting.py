@@ -60,7 +60,8 @@ def finish(sound: Waveform, claim: Guard, epsilon: float) -> Waveform:
     Args:
         sound: float32 (n,), 22.05 kHz.
         claim: the score that is climbed; only its gradient is used.
-        epsilon: largest change of a sample, full scale 1, as the verifier hears it at 16 kHz.
+        epsilon: largest change of a sample, full scale 1, at 16 kHz; resampled to 22.05 kHz and
+            back, peaks may lie a quarter higher.
     """
     heard = to_guard(torch.from_numpy(sound)[None])[0].numpy()
     attack = Pgd(epsilon=epsilon, steps=FINISH_STEPS, size=FINISH_SIZE)

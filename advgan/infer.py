@@ -15,6 +15,7 @@ import functools
 import json
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
 from advgan.mel import STANDARD
 from advgan.pictures import plot_conversion
 from advgan.words import Words, compare, transcribe
-from speakerguard.audio import AUDIO_SUFFIXES, printable, read
+from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, printable, read
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import file_hash, replace_file
 
@@ -125,7 +126,8 @@ class Session:
             AudioError: a recording cannot be used; then nothing is written.
         """
         voice, words = hear(target, speech_only=True), hear(source)
-        rng = np.random.default_rng(self.settings.seed)
+        whole = (zlib.crc32(heard.waveform.tobytes()) for heard in (voice, words))
+        rng = np.random.default_rng([self.settings.seed, *whole])  # another place in each pair
         voice, words = (cut(heard, self.settings.seglen, rng) for heard in (voice, words))
         profile = self.judge.profile(list(enrol) or [target])
         started = time.perf_counter()
@@ -133,7 +135,8 @@ class Session:
         seconds = time.perf_counter() - started
         path = stem.with_name(stem.name + ".wav")
         save_wav(path, made, self.converter.rate, self.settings.tag)
-        before, after = (self.judge.opinion(profile, file) for file in (source, path))
+        said_before = (words.waveform, SAMPLE_RATE) if self.settings.seglen else source
+        before, after = (self.judge.opinion(profile, heard) for heard in (said_before, path))
         said = self._said(words, path)
         record: dict[str, Any] = {
             "source": str(source),
@@ -337,7 +340,8 @@ def add_settings(parser: argparse.ArgumentParser, steps: int) -> None:
     add(
         "--eps", type=float,
         help="largest change of a sample, full scale 1: by perturb, or by a perturbation after a "
-        "conversion, which has none unless told",
+        "conversion, which has none unless told; that is bounded at 16 kHz, and resampled to the "
+        "file and back it peaks a quarter higher",
     )  # fmt: skip
     parser.set_defaults(usual_steps=steps)
     add(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
-from speakerguard.trials import read_trials
+from speakerguard.trials import read_trials, speaker_of
 
 _LABELS = {"target", "nontarget", "spoof"}
 
@@ -53,6 +53,7 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
         pairs = [Pair(c[0], c[1], tuple(c[2:]), number) for number, c in rows]
     else:
         pairs = _from_trials(path)
+    several = len({speaker_of(name) for pair in pairs for name in pair.files}) > 1
     for pair in pairs:
         for name in pair.files:
             if not (root / name).is_file():
@@ -64,6 +65,13 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
             raise TrialError(
                 f"{path}: line {pair.line} gives the attacker a recording that is enrolled "
                 f"({pair.target}). Name another of the same speaker."
+            )
+        own = {speaker_of(name) for name in (pair.target, *pair.enrol)}
+        if pair.source in pair.enrol or (several and speaker_of(pair.source) in own):
+            raise TrialError(
+                f"{path}: line {pair.line} lets {speaker_of(pair.source)} attack their own voice "
+                f"({pair.source}). Columns are source, target, enrol: another speaker's recording "
+                "first."
             )
     return pairs
 

@@ -76,7 +76,7 @@ def resolve(model: str | os.PathLike[str], files: Sequence[str] = (MODEL_FILE,))
     """
     path, given = Path(model), os.fspath(model)
     is_file = path.name == MODEL_FILE and path.is_file()
-    places = (folder() / path, path) if is_name(model) else (path, folder() / path)
+    places = (folder() / path, path) if is_name(model) else (path,)
     for candidate in (path.parent,) if is_file else places:
         if any((candidate / name).is_file() for name in files):
             if kind := _other_kind(candidate):

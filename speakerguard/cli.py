@@ -162,7 +162,8 @@ def verify(
     accepted = answer.accepted and (real is None or real >= 0)
     if as_json:
         decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
-        decision |= {} if real is None else {"real_speech_llr": real}
+        if real is not None:
+            decision |= {"countermeasure": countermeasure, "real_speech_llr": real}
         _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
     else:
         print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")

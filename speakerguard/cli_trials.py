@@ -20,7 +20,7 @@ from speakerguard.cli_options import (
     finite,
     make_verifier,
 )
-from speakerguard.errors import UsageError
+from speakerguard.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from speakerguard.trials import ScoreTable, Trial
@@ -155,12 +155,14 @@ def calibrate(
     )
     path = verifier.scoring.calibration_path
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = _thresholds(verifier)
     file.save(path)
     print(f"{path}, for scores in {verifier.scoring.unit}:")
     for point in file.points.values():
+        was = f"  was {before[point.name]:+.4f}" if point.name in before else ""
         print(
             f"  {point.name:8} threshold {point.threshold:+.4f}  "
-            f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %"
+            f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %{was}"
         )
     for name in calibration.unsure(file):
         print(
@@ -168,6 +170,15 @@ def calibrate(
             f"{name}: its true rate may be several times as high. Use a longer list.",
             file=sys.stderr,
         )
+
+
+def _thresholds(verifier: Verifier) -> dict[str, float]:
+    """Those in use so far, by operating point; none where there are none of these weights."""
+    try:
+        points = verifier.calibration.points.values()
+    except CheckpointError:
+        return {}
+    return {point.name: point.threshold for point in points}
 
 
 def cohort(

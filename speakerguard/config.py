@@ -7,7 +7,9 @@ nearest known key.
 from __future__ import annotations
 
 import difflib
+import itertools
 import reprlib
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -63,6 +65,26 @@ class DataConfig(Strict):
         if not train or (isinstance(train, tuple) and len(set(train)) < len(train)):
             raise ValueError("must name a folder, or several different ones")
         return train
+
+    @model_validator(mode="after")
+    def _unseen(self) -> Self:
+        refuse_overlap(self.folders, [self.dev], "train", "dev")
+        if self.unlabelled:
+            refuse_overlap([self.unlabelled], [self.dev], "unlabelled", "dev")
+        return self
+
+
+def refuse_overlap(
+    train: Iterable[Path], dev: Iterable[Path], train_key: str, dev_key: str
+) -> None:
+    """Raises ValueError where weights would be chosen by what they are trained on."""
+    for one, other in itertools.product(train, dev):
+        first, second = one.resolve(), other.resolve()
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise ValueError(
+                f"{train_key} ({one}) and {dev_key} ({other}) share recordings; weights would be "
+                "chosen by what they learn by heart"
+            )
 
 
 class LossConfig(Strict):
@@ -302,9 +324,25 @@ def load_as(path: Path, schema: type[Schema]) -> Schema:
     return _checked(path, _read(path), schema)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data alone; a key that stands twice is an error, not the last of the two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """See the parent class."""
+        said = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in said:
+                line = key.start_mark.line + 1
+                raise ValueError(f"the key {key.value!r} stands there twice; again on line {line}")
+            said.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError:

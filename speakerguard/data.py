@@ -131,6 +131,12 @@ def prepare(
     return load_prepared(folder)
 
 
+def contents(folder: Path) -> list[tuple[str, int, int]]:
+    """What changes with any file below ``folder``: names, sizes and checksums."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), *_look(path)) for path in files]
+
+
 def _look(path: Path) -> tuple[int, int]:
     """Size and a checksum of the middle: two sounds may well be of one name and length."""
     with path.open("rb") as file:

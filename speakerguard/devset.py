@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from speakerguard.audio import SAMPLE_RATE
+from speakerguard.errors import TrialError
 from speakerguard.metrics import eer
 from speakerguard.speech import load_speech
 from speakerguard.trials import Trial, check_files, read_trials, source_of
@@ -24,6 +25,11 @@ class DevSet:
 
     def __init__(self, root: Path, trials: Path) -> None:
         self.trials: list[Trial] = read_trials(trials)
+        if any(trial.label == "spoof" for trial in self.trials):
+            raise TrialError(
+                f"{trials}: holds spoof trials; weights are chosen by target and nontarget ones. "
+                "Leave them out."
+            )
         files = check_files(self.trials, root)
         self.speech = {name: load_speech(path).samples for name, path in files.items()}
         self.target = np.array([trial.label == "target" for trial in self.trials])

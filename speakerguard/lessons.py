@@ -31,7 +31,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.augment import Augmenter, NoiseBank, add_noise, equalise
 from speakerguard.batches import each_tenth, stretch
 from speakerguard.config import LessonConfig
-from speakerguard.data import SpeechSet, default_workers, prepare
+from speakerguard.data import SpeechSet, contents, default_workers, prepare
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
 from speakerguard.loop import Report
@@ -165,7 +165,8 @@ class Crops:
     def prepare(cls, lessons: Lessons, report: Report) -> Crops:
         """Make and keep them; an interrupted run goes on."""
         config = lessons.config
-        recipe = [_RECIPE, *_PARTS, config.seed, config.crops, str(config.data.augment), CROP]
+        recipe = [_RECIPE, *_PARTS, config.seed, config.crops, CROP]
+        recipe += [contents(config.data.augment) if config.data.augment else ""]
         recipe += [speech.folder.name for speech in lessons.sets]
         digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         folder = config.data.cache / f"lessons-{digest}"

@@ -134,8 +134,11 @@ def read_microphone(rate: int = SAMPLE_RATE) -> Iterator[Samples]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:
+        missing = "pip install 'speakerguard[microphone]'"
+        if isinstance(error, OSError):  # the package is there, the library it calls is not
+            missing = "install PortAudio (on Debian `apt install libportaudio2`)"
         raise UsageError(
-            f"the microphone cannot be read ({error}): pip install 'speakerguard[microphone]', or "
+            f"the microphone cannot be read ({error}): {missing}, or "
             "pipe it in: arecord -f S16_LE -r 16000 | speakerguard verify NAME - --stream"
         ) from None
     count = int(_BLOCK_SECONDS * rate)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from speakerguard.stream import Stream
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
+SAME_RECORDING = 0.9999  # cosine above which two utterances are one recording
 MARGIN = 0.05  # by which the best profile must lead to be named
 
 
@@ -324,6 +325,14 @@ class Verifier:
         for clip in speech:
             for warning in _probe_warnings(clip):
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
+        alike = np.triu(profile.embeddings @ profile.embeddings.T, 1) > SAME_RECORDING
+        if alike.any():
+            first, second = (profile.sources[int(i)] for i in np.argwhere(alike)[0])
+            yield Warning(
+                "duplicate",
+                f"{second} sounds exactly like {first}, and weighs as much again. Record other "
+                "words.",
+            )
         if len(profile.embeddings) < 2 or not self.scoring.calibrated:
             return
         score = float(self.compare(profile.embeddings, profile.others).min())

@@ -136,6 +136,8 @@ def test_folders_seglen_and_no_tag(
     assert len(made) == 4
     assert not any(tagged(path) for path in made)
     assert all(soundfile.info(path).duration == pytest.approx(0.93, abs=0.02) for path in made)
+    before = [json.loads(path.with_suffix(".json").read_text())["before"]["score"] for path in made]
+    assert len(set(before)) == 4  # of another stretch in each pair, not of the whole source
 
 
 def test_missing_weights_are_an_error_never_random_ones(

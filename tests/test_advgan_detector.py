@@ -122,6 +122,7 @@ def test_neither_copies_nor_replays_give_themselves_away_by_silence(
         ({"vocoders": []}, "vocoders is empty"),
         ({"dev_vocoders": []}, "nothing made to choose by"),
         ({"dev_spoofs": ["a/x", "b/x"]}, "the same name"),
+        ({"spoofs": ["a/x"], "dev_spoofs": ["a/x"]}, "share recordings"),
     ],
 )
 def test_a_plan_without_made_speech_is_refused(

@@ -53,6 +53,8 @@ def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
     [
         ("b/1.wav\ta/1.wav\ta/9.wav\n", "a/9.wav: no such file, asked for by line 1"),
         ("b/1.wav\ta/1.wav\ta/1.wav\n", "line 1 gives the attacker a recording that is enrolled"),
+        ("b/1.wav\ta/1.wav\tb/1.wav\n", "lets b attack their own voice (b/1.wav)"),
+        ("b/1.wav\tb/2.wav\ta/1.wav\n", "lets b attack their own voice"),
         ("0 a/1.wav b/1.wav\n", "nobody to attack"),
         ("what is this", "line 1"),
         ("b/1.wav\ta/1.wav\n", "line 1"),
@@ -60,7 +62,7 @@ def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_pair_list_names_the_line(tmp_path: Path, text: str, message: str) -> None:
-    touch(tmp_path, "a/1.wav", "b/1.wav")
+    touch(tmp_path, "a/1.wav", "b/1.wav", "b/2.wav")
     with pytest.raises(TrialError) as error:
         read_pairs(listed(tmp_path, text), tmp_path)
     assert message in str(error.value)

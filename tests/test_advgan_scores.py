@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from advgan.attacks.contract import Knowledge
 from advgan.attacks.guard import Guard, to_pcm
 from advgan.judge import Judge
 from advgan.pairs import Pair
@@ -72,6 +73,7 @@ def test_whoever_asks_hears_the_verifiers_score(
     attack = len(suite.entries) - 1
     audio, row = bench.audio(0, attack), bench.case(0, attack)
     guard = bench.guard(0, suite.entries[attack])
+    guard.knowledge = Knowledge.SCORES
     verifier, judge = Verifier(model, str(tmp_path / "profiles.db")), Judge(str(model))
     verifier.enroll("target", own[1:3])
     answer = verifier.verify("target", (to_pcm(audio), SAMPLE_RATE))

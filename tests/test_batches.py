@@ -1,5 +1,6 @@
 """What a training step sees."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from speakerguard.train import GuardTask
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus"))
+    made = make_corpus(tmp_path_factory.mktemp("corpus"))
+    shutil.copytree(made / "dev", made / "more")
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +63,7 @@ def test_every_row_has_the_target_of_its_segment_and_speed(
         corpus,
         tmp_path,
         model={"embedding": 192},
-        data={"speeds": speeds, "unlabelled": corpus / "dev"},
+        data={"speeds": speeds, "unlabelled": corpus / "more"},
         loss={"distil_cosine": 1},
         unlabelled_share=0.5,
     )
@@ -87,7 +90,7 @@ def test_several_folders_are_one_set_of_voices(corpus: Path, tmp_path: Path) -> 
         BatchSampler(one, report=quiet)[3], BatchSampler(listed, report=quiet)[3], strict=True
     ):
         torch.testing.assert_close(first, second, atol=0, rtol=0)
-    both = config(corpus, tmp_path, data={"train": [corpus / "train", corpus / "dev"]}, voices=8)
+    both = config(corpus, tmp_path, data={"train": [corpus / "train", corpus / "more"]}, voices=8)
     sampler = BatchSampler(both, report=quiet)
     assert sampler.voices == 2 * SPEAKERS  # the same name in another folder is another voice
     batch = sampler[0]

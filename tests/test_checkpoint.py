@@ -220,6 +220,9 @@ def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
         assert checkpoint.resolve(given) == found
     monkeypatch.chdir("guard")
     assert checkpoint.resolve(".") == Path()
+    for given in ("./guard", "runs/guard", Path("guard")):  # of that name, but not here
+        with pytest.raises(CheckpointError, match="no model"):
+            checkpoint.resolve(given)
 
 
 def test_models_are_listed_whatever_form_they_have(

@@ -375,6 +375,8 @@ def test_calibrate_keeps_thresholds_beside_the_model(
     assert "| pooled |" in shown.out
     again = run("calibrate", "--trials", "list", "--root", corpus, *given, "--no-score-norm")
     assert again.code == 0
+    assert f"was {kept['points']['fa-1%']['threshold']:+.4f}" in again.out
+    assert "was" not in ran.out
     assert json.loads((folder / "calibration.json").read_text())["points"] == kept["points"]
     assert json.loads((folder / "calibration-asnorm.json").read_text()) == normalised
     clip = next(iter(corpus.rglob("*.opus")))

@@ -151,6 +151,16 @@ def test_a_changed_corpus_is_read_again(tmp_path: Path, loaded: list[str], chang
     assert (after.utterances, after.seconds) != (before.utterances, before.seconds)
 
 
+def test_the_contents_of_a_folder_change_with_any_sound(tmp_path: Path) -> None:
+    folder = tmp_path / "noises"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"one")
+    before = data.contents(folder)
+    assert before == data.contents(folder)
+    (folder / "a.wav").write_bytes(b"two")
+    assert data.contents(folder) != before
+
+
 def test_an_interrupted_build_starts_again(tmp_path: Path, loaded: list[str]) -> None:
     for name in ("1", "2"):
         put(tmp_path / f"corpus/ann/{name}.wav", tone(1))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training import take_buzzes_for_speech
 
 from speakerguard.devset import DevSet, chosen
+from speakerguard.errors import TrialError
 
 
 class Level(nn.Module):
@@ -54,6 +55,12 @@ def test_sources_count_alike_and_short_speech_counts(
     assert figures["eer_2s"] == pytest.approx(0.25)
     assert chosen(figures, "pooled") == 0
     assert chosen(figures, "mean") == pytest.approx(0.125)
+
+
+def test_spoof_trials_choose_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "trials.txt").write_text("s/0.wav s/1.wav spoof\n")
+    with pytest.raises(TrialError, match="holds spoof trials"):
+        DevSet(tmp_path, tmp_path / "trials.txt")
 
 
 def test_without_sources_the_mean_is_the_pooled_rate(

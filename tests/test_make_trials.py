@@ -4,7 +4,7 @@ import pytest
 from tooling import load_tool
 
 from speakerguard.errors import UsageError
-from speakerguard.trials import read_trials, speaker_of
+from speakerguard.trials import read_trials, source_of, speaker_of
 
 tool = load_tool("make_trials")
 
@@ -32,7 +32,20 @@ def test_trials_are_right_balanced_and_repeatable(tmp_path: Path) -> None:
         assert same == (trial.label == "target")
     targets = sum(trial.label == "target" for trial in trials)
     assert targets == 5 * (15 * 5 + 4 + 3 + 2 + 1)
-    assert len(trials) - targets == 5 * 20 * 10
+    assert 5 * 20 * 7 < len(trials) - targets <= 5 * 20 * 10
+
+
+def test_strangers_are_of_the_same_source_and_met_once(tmp_path: Path) -> None:
+    for source in "xy":
+        for speaker in "abc":
+            for number in range(3):
+                path = tmp_path / source / speaker / f"{number}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+    lines = [line.split() for line in tool.make_trials(tmp_path)]
+    strangers = [(enrol, test) for label, enrol, test in lines if label == "0"]
+    assert all(source_of(enrol) == source_of(test) for enrol, test in strangers)
+    assert len({frozenset(pair) for pair in strangers}) == len(strangers) == 2 * 3 * 9
 
 
 def test_one_speaker_makes_no_trials(tmp_path: Path) -> None:

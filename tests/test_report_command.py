@@ -87,6 +87,14 @@ def test_reports_that_met_other_attackers_say_so() -> None:
     assert "the attacker differs: adversarial 1234 then, without networks now" in notes
 
 
+def test_reports_on_other_claims_are_not_compared() -> None:
+    strict = made("strict", 0.5, 0.5)
+    strict.threat.point = "fa-0.1%"
+    assert "operating point or seed (eer, seed 0; fa-0.1%, seed 0)" in table(
+        [strict, made("lax", 0.5, 0.5)]
+    )
+
+
 def test_a_report_that_judged_nothing_has_no_rank() -> None:
     empty = made("silent", 0.5, 0.5)
     for defence in empty.defences:

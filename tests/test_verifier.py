@@ -127,6 +127,17 @@ def test_recordings_are_added_to_a_profile(
         guard.enroll("later", own[:1], replace=True, add=True)
 
 
+def test_a_recording_enrolled_twice_is_told(
+    guard: Verifier, voices: tuple[list[Path], list[Path]]
+) -> None:
+    own, _ = voices
+    made = guard.enroll("twice", [own[0], own[1], own[0]])
+    assert [w.code for w in made.warnings if w.code == "duplicate"] == ["duplicate"]
+    assert "duplicate" not in {w.code for w in guard.enroll("once", own[:2]).warnings}
+    again = guard.enroll("once", own[1:2], add=True)
+    assert "duplicate" in {w.code for w in again.warnings}
+
+
 def test_a_profile_of_another_dimension_is_damaged(
     guard: Verifier, voices: tuple[list[Path], list[Path]]
 ) -> None:

@@ -1,7 +1,8 @@
 """Make a trial list from a folder of speakers: ``python tools/make_trials.py FOLDER``.
 
 Writes ``FOLDER/trials.txt`` in VoxCeleb format: up to 20 recordings of each speaker, drawn with a
-fixed seed; each is claimed by up to five others of the speaker and by ten of other speakers.
+fixed seed; each is claimed by up to five others of the speaker and by ten of other speakers of the
+same source, since another microphone would give a stranger away.
 """
 
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
 from speakerguard.files import replace_file
-from speakerguard.trials import speaker_of
+from speakerguard.trials import source_of, speaker_of
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 
@@ -35,14 +36,21 @@ def make_trials(root: Path, seed: int = 0) -> list[str]:
         raise UsageError(f"{root}: trials need two speakers with two recordings each.")
     lines = set()
     for name, own in kept.items():
-        others = [path for other, found in kept.items() if other != name for path in found]
+        strangers = [other for other in kept if other != name]
+        near = [other for other in strangers if _source(kept[other]) == _source(own)]
+        others = [path for other in near or strangers for path in kept[other]]
         for number, enrol in enumerate(own):
             later = own[number + 1 :]
             for test in rng.sample(later, min(TARGETS, len(later))):
                 lines.add(f"1 {enrol} {test}")
             for test in rng.sample(others, min(NONTARGETS, len(others))):
-                lines.add(f"0 {enrol} {test}")
+                if f"0 {test} {enrol}" not in lines:  # the same question
+                    lines.add(f"0 {enrol} {test}")
     return sorted(lines, reverse=True)
+
+
+def _source(recordings: list[str]) -> str:
+    return source_of(recordings[0])
 
 
 def main() -> None:

@@ -122,8 +122,19 @@ class Attack(BaseModel, ABC):
 
 @cache
 def discover(group: str = GROUP) -> dict[str, Any]:
-    """Entry points of a group, by name, sorted."""
-    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda e: e.name)}
+    """Entry points of a group, by name, sorted.
+
+    Raises:
+        UsageError: two packages offer different things of one name.
+    """
+    found: dict[str, Any] = {}
+    for entry in sorted(entry_points(group=group), key=lambda e: e.name):
+        if found.setdefault(entry.name, entry).value != entry.value:
+            raise UsageError(
+                f"two packages call something {entry.name!r} in {group}: "
+                f"{found[entry.name].value} and {entry.value}. Rename one, or remove its package."
+            )
+    return found
 
 
 def build(name: str, parameters: dict[str, Any], group: str = GROUP) -> Any:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from advgan.attacks.contract import NotRunError
+from advgan.attacks.contract import Knowledge, NotRunError
 from advgan.scores import Scores
 from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
@@ -39,6 +39,21 @@ def to_pcm(waveform: Waveform) -> Pcm:
 def from_pcm(pcm: Pcm) -> Waveform:
     """What is read back from it: float32 (n,)."""
     return pcm.astype(np.float32) / np.float32(32_768)
+
+
+def checked(waveform: Waveform, maker: str) -> Waveform:
+    """``waveform`` itself, if it is sound: finite floating-point samples (n,).
+
+    Raises:
+        ValueError: it is something else; the message names its ``maker``.
+    """
+    given = np.asarray(waveform)
+    if given.ndim == 1 and given.dtype.kind == "f" and np.isfinite(given).all():
+        return given
+    raise ValueError(
+        f"{maker} gave {given.dtype} of shape {given.shape}, or values that are not finite; audio "
+        "is float32 (n,), in [-1, 1]."
+    )
 
 
 class Model:
@@ -111,6 +126,7 @@ class Guard:
         bystander: gives speech of somebody who is neither source nor target.
         crowd: gives speech that the attacker may train on.
         memory: what attacks keep for the next claim to the same profile.
+        knowledge: what the attack says it knows; it cannot ask for more.
         queries: questions put so far.
     """
 
@@ -122,6 +138,7 @@ class Guard:
     bystander: Callable[[], Waveform] | None = None
     crowd: Callable[[int], Sequence[Waveform]] | None = None
     memory: dict[object, Waveform] = field(default_factory=dict)
+    knowledge: Knowledge = Knowledge.WEIGHTS
     queries: int = 0
 
     def score(self, waveform: Waveform) -> float:
@@ -129,7 +146,19 @@ class Guard:
 
         Raises:
             AudioError: it refuses the audio.
+            PermissionError: the attack says that it knows no scores.
         """
+        self._needs(Knowledge.SCORES)
+        return self._ask(waveform)
+
+    def _needs(self, knowledge: Knowledge) -> None:
+        order = list(Knowledge)
+        if order.index(self.knowledge) < order.index(knowledge):
+            raise PermissionError(
+                f"it asks for {knowledge.value}, but says that it knows {self.knowledge.value}."
+            )
+
+    def _ask(self, waveform: Waveform) -> float:
         self.queries += 1
         if self.defence is None:
             return self.model.score(self.profile, waveform)
@@ -137,9 +166,14 @@ class Guard:
         return self.defence.fuse([self.model.score(self.profile, view) for view in views])
 
     def accepts(self, waveform: Waveform) -> bool:
-        """Whether the verifier, behind its defence, takes the audio for the target: one query."""
+        """Whether the verifier, behind its defence, takes the audio for the target: one query.
+
+        Raises:
+            PermissionError: the attack says that it knows no decisions.
+        """
+        self._needs(Knowledge.DECISIONS)
         try:
-            return self.score(waveform) >= self.threshold
+            return self._ask(waveform) >= self.threshold
         except AudioError:
             return False
 
@@ -151,7 +185,11 @@ class Guard:
         countermeasure stands there, too, what its LLR lacks of :data:`SURE` is taken away, at
         :data:`PER_NAT`. What speech detection would cut away has no gradient; where it would
         refuse the audio, all of it has.
+
+        Raises:
+            PermissionError: the attack says that it knows no weights.
         """
+        self._needs(Knowledge.NETWORK)
         if self.defence is None:
             return self._scores([_speech_of(waveform) for waveform in waveforms])
         found = []

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from advgan.attacks.contract import NotRunError
-from advgan.attacks.guard import Guard, Model, from_pcm, to_pcm
+from advgan.attacks.contract import Budget, NotRunError
+from advgan.attacks.guard import Guard, Model, checked, from_pcm, to_pcm
 from advgan.attacks.voice import pitch_of
 from advgan.report.defences import Defence
 from advgan.report.plan import Entry, Plan
@@ -25,6 +25,7 @@ from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
+from speakerguard.trials import speaker_of
 from speakerguard.verifier import Verifier
 
 Outcome = Literal["judged", "refused", "not-run", "failed", "bad-file"]
@@ -132,9 +133,10 @@ class Bench:
         entry = self.plan.suite.entries[attack]
         source, target = self.clips(pair)
         guard = self.guard(pair, entry)
-        made = entry.built.run(source, target, guard)
+        made = entry.built.run(source.copy(), target.copy(), guard)  # it may write into them
         row.queries = guard.queries
-        audio = from_pcm(to_pcm(made))
+        audio = from_pcm(to_pcm(checked(made, f"the attack {entry.title}")))
+        _keeps(entry.built.budget, source, audio, guard.queries)
         row.crc = zlib.crc32(to_pcm(audio).tobytes())
         row.quality["seconds"] = round(len(audio) / SAMPLE_RATE, 3)
         if entry.built.label == "spoof" and len(audio) == len(source):
@@ -153,8 +155,9 @@ class Bench:
         """The claim that an attack makes, with randomness of its own."""
         return Guard(
             model=self.model,
-            profile=self._profile(self.plan.pairs[pair].enrol, self.model),
+            profile=self._profile(self.plan.pairs[pair].enrol, self.model).copy(),
             threshold=self.threshold,
+            knowledge=entry.built.knowledge,
             rng=np.random.default_rng([self.plan.seed, pair, zlib.crc32(entry.title.encode())]),
             defence=None if entry.against == "none" else self.defences[entry.against],
             bystander=lambda: self._bystander(pair),
@@ -173,7 +176,7 @@ class Bench:
                 continue  # what adapted to one defence says nothing about another
             rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
             try:
-                views = defence.views(audio, rng)
+                views = [checked(v, f"the defence {title}") for v in defence.views(audio, rng)]
                 scores = [heard(view) for view in views]
                 suspicion = defence.suspicion(views[0], scores)
             except NotRunError:
@@ -198,7 +201,7 @@ class Bench:
     def _bystander(self, pair: int) -> Waveform:
         for name in self.plan.bystanders(pair):
             try:
-                return self._speech(name)
+                return self._speech(name).copy()
             except (AudioError, OSError):  # its own pair says what is wrong with it
                 continue
         raise NotRunError("the pairs hold no third speaker.")
@@ -211,7 +214,14 @@ class Bench:
         """Speech of strangers from the training folder, the same for every case."""
         if self.plan.train is None:
             return []
-        paths = sorted(find_utterances(self.plan.train))
+        root = self.plan.root.resolve()
+        judged = {speaker_of(name) for pair in self.plan.pairs for name in pair.files}
+        paths = [
+            path
+            for path in sorted(find_utterances(self.plan.train))
+            if not (said := (self.plan.train / path).resolve()).is_relative_to(root)
+            or speaker_of(said.relative_to(root).as_posix()) not in judged
+        ]
         order = np.random.default_rng(self.plan.seed).permutation(len(paths))
         found: list[Waveform] = []
         for index in order:
@@ -236,6 +246,18 @@ def peer_present(name: str) -> bool:
     from speakerguard.peers import PEERS
 
     return PEERS[name].wheel.present()
+
+
+def _keeps(budget: Budget, source: Waveform, audio: Waveform, queries: int) -> None:
+    """Raises ValueError where an attack spent more than it says in its report."""
+    if budget.queries is not None and queries > budget.queries:
+        raise ValueError(f"it put {queries} questions, but its budget is {budget.queries}.")
+    if budget.epsilon is not None and len(audio) == len(source):
+        change = float(np.abs(audio - source).max(initial=0.0))
+        if change > budget.epsilon + 1 / 32_768:  # as a 16-bit file rounds it
+            raise ValueError(
+                f"it changed a sample by {change:.3g}, but its budget is {budget.epsilon:g}."
+            )
 
 
 def _remembering(score: Callable[[Waveform], float]) -> Callable[[Waveform], float]:

@@ -43,6 +43,12 @@ def table(reports: list[Report]) -> str:
     suites = {(report.provenance.suite_sha256, report.provenance.data_sha256) for report in reports}
     if len(suites) > 1:
         lines.append("\nThe reports differ in suite or data, so their rows cannot be compared.")
+    claims = {f"{report.threat.point}, seed {report.provenance.seed}" for report in reports}
+    if len(claims) > 1:
+        lines.append(
+            f"\nThe reports differ in operating point or seed ({'; '.join(sorted(claims))}), so "
+            "their rows cannot be compared."
+        )
     attackers = {
         (report.provenance.code, *sorted(report.provenance.weights.items())) for report in reports
     }

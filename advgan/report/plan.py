@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -235,9 +236,12 @@ class Plan:
 
 
 def source_of_program(program: type) -> bytes:
-    """The file a class is written in; nothing where it has none."""
+    """All files of the package a class belongs to, or its own; nothing where it has none."""
+    package = sys.modules.get(program.__module__.partition(".")[0])
+    folders = [Path(folder) for folder in getattr(package, "__path__", ())]
     try:
-        path = inspect.getsourcefile(program)
-        return Path(path).read_bytes() if path else b""
+        own = inspect.getsourcefile(program)
+        paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+        return b"".join(path.read_bytes() for path in paths or ([Path(own)] if own else []))
     except (TypeError, OSError):  # built in, or typed at a prompt
         return b""

@@ -150,11 +150,11 @@ def verdict(
     if not checks:
         wrong = wrong or "the policy sets no limit on anything that the suite has"
     passed = not failed and not wrong
+    unmeasured = sum(check.value is None for check in checks)
     if wrong:
         sentence = f"No verdict: {wrong}."
     elif passed:
         sentence = f"All {len(checks)} limits are kept"
-        unmeasured = sum(check.value is None for check in checks)
         sentence += f", {unmeasured} of them for want of a measurement." if unmeasured else "."
     else:
         first = failed[0]
@@ -162,6 +162,7 @@ def verdict(
             f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
             f"{per_cent(first.value)} where at most {per_cent(first.limit)} are allowed."
         )
+        sentence += f" {unmeasured} were not measured." if unmeasured else ""
     return Verdict(
         passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
         defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
