@@ -230,8 +230,8 @@ def _targets(
     return [(c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred]
 
 
-def each_tenth(report: Report, what: object) -> Callable[[int, int], None]:
-    """A progress callback that reports each tenth of the work."""
+def each_tenth(report: Report, what: object, before: int = 0) -> Callable[[int, int], None]:
+    """A progress callback that reports each tenth of the work, ``before`` of it done already."""
     started, last = time.monotonic(), 0
 
     def progress(done: int, total: int) -> None:
@@ -239,7 +239,7 @@ def each_tenth(report: Report, what: object) -> Callable[[int, int], None]:
         if done * 10 // total > last:
             last = done * 10 // total
             seconds = time.monotonic() - started
-            left = seconds * (total - done) / done / 60
+            left = seconds * (total - done) / (done - before) / 60
             report(f"{what}: {done}/{total}, {left:.0f} min left")
 
     return progress

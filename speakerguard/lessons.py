@@ -185,7 +185,7 @@ class Crops:
             )
             data = config.data
             bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
-            listener, progress = Listener(), each_tenth(report, "crops")
+            listener, progress = Listener(), each_tenth(report, "crops", done)
             numbers = range(done, config.crops)
             making = DataLoader(_Making(lessons, bank), _TOGETHER, sampler=numbers,
                                 num_workers=config.workers)  # fmt: skip

@@ -109,7 +109,7 @@ def make_voices(
     for record in records.values():
         if record["kept"]:
             known[record["name"]] = np.array(record["mean"], np.float32)
-    teacher, progress = CamPlusPlus(), each_tenth(report, "voices")
+    teacher, progress = CamPlusPlus(), each_tenth(report, "voices", len(records))
     for done, candidate in enumerate(candidates, start=1):
         if candidate.name not in records:
             clips = [_stored(clip) for clip in _render(candidate, plan.clips, speech, segments)]
@@ -120,7 +120,7 @@ def make_voices(
             with (out / JOURNAL).open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(record, ensure_ascii=False) + "\n")
             records[candidate.name] = record
-        progress(done, len(candidates))
+            progress(done, len(candidates))
     made = [records[candidate.name] for candidate in candidates]
     _write_manifest(out, made)
     return made
