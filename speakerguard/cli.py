@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,6 +22,7 @@ import typer
 from speakerguard import cli_export, cli_stream, cli_trials, cli_voices
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    CountermeasureName,
     Engine,
     Json,
     Model,
@@ -36,6 +37,7 @@ from speakerguard.errors import BUG, SpeakerguardError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from speakerguard.countermeasure import Countermeasure
     from speakerguard.speech import Warning
 
 ACCEPT, REJECT = 0, 1
@@ -120,10 +122,7 @@ def verify(
             "header is read as mono, 16 kHz, little-endian."
         ),
     ] = False,
-    countermeasure: Annotated[
-        str | None,
-        typer.Option(help="Accept only what this one takes for real speech: discriminator."),
-    ] = None,
+    countermeasure: CountermeasureName = None,
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -135,11 +134,7 @@ def verify(
         raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
     if file == Path("-") and not stream and not file.exists():
         raise UsageError("-: no such file. A pipe is followed with --stream.")
-    detector = None
-    if countermeasure is not None:
-        from speakerguard import countermeasure as countermeasures
-
-        detector = countermeasures.load(countermeasure)
+    detector = _detector(countermeasure)
     if stream:
         verifier = make_verifier(model, store, engine, score_norm)
         answer = cli_stream.follow(verifier, name, str(file), point)
@@ -149,8 +144,7 @@ def verify(
 
         from speakerguard.speech import load_speech
 
-        # a pipe can be read only once
-        source = file.read_bytes() if detector and file.is_fifo() else file
+        source = _read_once(file) if detector else file
         with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
             speech = beside.submit(load_speech, file) if file.is_file() else None
             try:
@@ -191,6 +185,7 @@ def identify(
         typer.Option(min=0, callback=finite, help="Lead over the next score: by default 0.05."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many candidates to show; JSON has all.")] = 5,
+    countermeasure: CountermeasureName = None,
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -198,10 +193,17 @@ def identify(
     as_json: Json = False,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
+    detector = _detector(countermeasure)
     verifier = make_verifier(model, store, engine, score_norm)
-    answer = verifier.identify(file, point, margin)
+    source = _read_once(file) if detector else file
+    answer = verifier.identify(source, point, margin)
+    real = detector.llr(source) if detector else None
+    if real is not None and real < 0 and answer.speaker:
+        reason = f"{countermeasure} takes it for made speech"
+        answer = replace(answer, speaker=None, reason=reason)
     if as_json:
-        _print_json(asdict(answer))
+        judged = {"countermeasure": countermeasure, "real_speech_llr": real}
+        _print_json(asdict(answer) | (judged if detector else {}))
     else:
         print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
         plain = answer.unit == "cosine"
@@ -211,8 +213,24 @@ def identify(
             f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
             f"margin {answer.margin:g}; scores are {answer.unit.replace('cosine', 'cosines')}"
         )
+        if real is not None:
+            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 names nobody")
         _print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)
+
+
+def _detector(name: str | None) -> Countermeasure | None:
+    """The countermeasure that was asked for."""
+    if name is None:
+        return None
+    from speakerguard import countermeasure
+
+    return countermeasure.load(name)
+
+
+def _read_once(file: Path) -> Path | bytes:
+    """What two may read: of a pipe, which can be read only once, its contents."""
+    return file.read_bytes() if file.is_fifo() else file
 
 
 @profiles.command("list")

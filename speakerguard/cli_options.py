@@ -63,6 +63,12 @@ Seconds = Annotated[
         min=0.5, callback=finite, help="Use only the first seconds of speech of each file."
     ),
 ]
+CountermeasureName = Annotated[
+    str | None,
+    typer.Option(
+        "--countermeasure", help="Accept only what this one takes for real speech: discriminator."
+    ),
+]
 DEFAULT_MODEL = "guard"
 ScoreNorm = Annotated[
     bool | None,

@@ -440,6 +440,13 @@ def test_verify_can_demand_that_speech_is_real(
         assert answer.exit_code == code
         assert json.loads(answer.stdout)["real_speech_llr"] == llr
         assert json.loads(answer.stdout)["decision"] == ("accept" if code == 0 else "reject")
+        named = cli.invoke(app, ["identify", *ask[2:], "--json"])
+        assert named.exit_code == code
+        found = json.loads(named.stdout)
+        assert found["real_speech_llr"] == llr
+        assert (found["speaker"], "made speech" in found["reason"]) == (
+            ("ann", False) if code == 0 else (None, True)
+        )
     monkeypatch.undo()
     with pytest.raises(UsageError, match="no countermeasure 'x'; installed: "):
         countermeasure.load("x")
