@@ -59,7 +59,8 @@ class Embedder(Protocol):
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each waveform, float32 (n,).
 
-        A waveform's embedding does not depend on what it is embedded together with.
+        A waveform's embedding does not depend on what it is embedded together with, nor on what
+        other threads embed meanwhile.
         """
 
 
@@ -142,13 +143,21 @@ class OpenVinoEmbedder:
         self.name, self.folder = folder.name, folder
         weights = _weights(folder)
         self._model, about = openvino_model(_existing(folder / ONNX_FILE), threads)
+        self._idle: list[Any] = []  # infer requests, each for one caller at a time
         self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
-        return [
-            self._model([long_enough(clip, self.min_samples)])[0][0].copy() for clip in waveforms
-        ]
+        return [self._embed(long_enough(clip, self.min_samples)) for clip in waveforms]
+
+    def _embed(self, batch: Waveform) -> Embedding:
+        try:  # pop and append are atomic, so two threads never hold the same request
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        embedding: Embedding = request.infer([batch])[0][0].copy()
+        self._idle.append(request)
+        return embedding
 
 
 ENGINES: dict[str, Callable[[Path, int | None], Embedder]] = {
