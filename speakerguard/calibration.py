@@ -1,7 +1,8 @@
 """From scores to decisions: log-likelihood ratios, named thresholds, and the file that keeps them.
 
 All of it is fitted on trials whose speakers the model was not trained on, and belongs to one
-model, whose fingerprint it carries. A score is accepted if score >= threshold.
+model, whose fingerprint it carries. A score is accepted if score >= threshold. The file states
+the digest of its own content, so that a damaged digit is no other threshold.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard import strict
-from speakerguard.errors import ConfigError, UsageError
+from speakerguard import seal, strict
+from speakerguard.errors import CalibrationError, UsageError
 from speakerguard.files import replace_file
 
 if TYPE_CHECKING:  # what fits needs more than what decides, and import takes time
@@ -124,31 +125,46 @@ class CalibrationFile:
             raise UsageError(f"No operating point {name!r}. Choose one of: {known}.")
         return self.points[name]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, as JSON, in hex."""
+        return sha256(_json(asdict(self)).encode()).hexdigest()
+
     def save(self, path: str | Path) -> None:
-        """Writes JSON; the file appears whole or not at all."""
-        replace_file(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        """Writes JSON, the digest with it; the file appears whole or not at all."""
+        replace_file(path, _json(asdict(self) | {"digest": self.digest}))
 
     @classmethod
-    def load(cls, path: str | Path) -> CalibrationFile:
+    def load(cls, path: str | Path, sealed: bool = True) -> CalibrationFile:
         """Reads what :meth:`save` wrote.
 
+        Args:
+            sealed: False takes a file without digest as well, as earlier versions wrote it.
+
         Raises:
-            ConfigError: the file is missing or no JSON, a key is unknown, missing or of the
-                wrong type, or a value is impossible. The message names file and key.
+            CalibrationError: the file is missing or no JSON, a key is unknown, missing or of the
+                wrong type, a value is impossible, or the digest is of other content. The message
+                names file and key.
         """
         path = Path(path)
         again = "Make it again with `speakerguard calibrate`."
         try:
-            file: CalibrationFile = strict.build(cls, json.loads(path.read_bytes()))
+            content = json.loads(path.read_bytes())
+            digest = content.pop("digest", None) if isinstance(content, dict) else None
+            file: CalibrationFile = strict.build(cls, content)
         except OSError as error:
             reason = error.strerror or error
-            raise ConfigError(f"{path}: cannot be read ({reason}). {again}") from error
+            raise CalibrationError(f"{path}: cannot be read ({reason}). {again}") from error
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path}: the file: invalid JSON ({error}). {again}") from error
+            raise CalibrationError(f"{path}: the file: invalid JSON ({error}). {again}") from error
         except ValueError as error:
-            raise ConfigError(f"{path}: {error}. {again}") from error
+            raise CalibrationError(f"{path}: {error}. {again}") from error
         for key, problem in file._problems():
-            raise ConfigError(f"{path}: {key}: {problem}. {again}")
+            raise CalibrationError(f"{path}: {key}: {problem}. {again}")
+        if digest is None and sealed:
+            raise CalibrationError(f"{path}: {seal.UNSEALED} {again}")
+        if digest not in (None, file.digest):
+            raise CalibrationError(f"{path}: {seal.DAMAGED} {again}")
         return file
 
     def _problems(self) -> list[tuple[str, str]]:
@@ -164,6 +180,10 @@ class CalibrationFile:
             if not (0 <= point.p_fa <= 1 and 0 <= point.p_miss <= 1):
                 problems.append((f"points.{name}", "has a rate outside 0 to 1"))
         return problems
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def fit(

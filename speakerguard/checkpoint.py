@@ -2,8 +2,9 @@
 
 A checkpoint is a folder with ``model.safetensors``, ``calibration.json`` and a model card,
 ``README.md``; ``model.onnx`` beside them is the network without its weights, for engines other
-than torch. Nothing is unpickled, nothing is loaded in part, and a file that does not fit is an
-error, never random weights. Torch is imported only by what makes or takes a torch module.
+than torch. Nothing is unpickled, nothing is loaded in part, and a file that does not fit or is
+damaged (see :mod:`speakerguard.seal`) is an error, never random weights. Torch is imported only by
+what makes or takes a torch module.
 """
 
 from __future__ import annotations

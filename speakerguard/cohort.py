@@ -7,11 +7,12 @@ rest divided by their deviation. The division is left out here: a hundred cosine
 a deviation, and on ``dev`` dividing cost errors (3.3 % EER instead of 2.8, every source alike).
 
 The cohort is one embedding for each of some hundred speakers who are neither enrolled nor judged;
-it belongs to one model.
+it belongs to one model. Its file states the digest of what it holds.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from speakerguard import seal
 from speakerguard.checkpoint import as_os_error, read_tensors
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.files import whole_file
@@ -71,8 +73,12 @@ class Cohort:
         return sha256(how + self.embeddings.astype(np.float16).tobytes()).hexdigest()[:8]
 
     @classmethod
-    def load(cls, path: Path, model: str) -> Cohort:
+    def load(cls, path: Path, model: str | None = None, sealed: bool = True) -> Cohort:
         """Read what :meth:`save` wrote.
+
+        Args:
+            model: fingerprint of the model it must belong to; None takes any.
+            sealed: False takes a file without digest as well, as earlier versions wrote it.
 
         Raises:
             CheckpointError: missing, damaged, or of another model than ``model``.
@@ -83,21 +89,27 @@ class Cohort:
             raise CheckpointError(f"{path}: this model has no cohort. {_AGAIN}") from None
         if about.get("format") != FORMAT or "embeddings" not in stored:
             raise CheckpointError(f"{path}: not a cohort of this program's. {_AGAIN}")
-        if about.get("model") != model:
+        if model not in (None, about.get("model")):
             raise CheckpointError(
                 f"{path} belongs to weights {about.get('model')}, these are {model}. {_AGAIN}"
             )
         if problem := _problem(stored["embeddings"]):
             raise CheckpointError(f"{path}: its embeddings are {problem}. {_AGAIN}")
-        return cls(stored["embeddings"].astype(np.float32), model)
+        digest = about.get("digest")
+        if digest is None and sealed:
+            raise CheckpointError(f"{path}: {seal.UNSEALED} {_AGAIN}")
+        if digest not in (None, _digest(about.get("model", ""), stored["embeddings"])):
+            raise CheckpointError(f"{path}: {seal.DAMAGED} {_AGAIN}")
+        return cls(stored["embeddings"].astype(np.float32), about.get("model", ""))
 
     def save(self, path: Path) -> None:
         """Write the cohort, in half precision; the file appears whole or not at all."""
         from safetensors.numpy import save_file
 
-        tensors = {"embeddings": self.embeddings.astype(np.float16)}
+        kept = self.embeddings.astype(np.float16)
+        about = {"format": FORMAT, "model": self.model, "digest": _digest(self.model, kept)}
         with whole_file(path) as part, as_os_error():
-            save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
+            save_file({"embeddings": kept}, part, metadata=about)
 
     def normalise(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
         """Scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).
@@ -126,6 +138,12 @@ class Cohort:
         count = min(NEAREST, cosines.shape[1])
         nearest = np.partition(cosines, -count, axis=1)[:, -count:]
         return nearest.mean(axis=1, dtype=np.float64)
+
+
+def _digest(model: str, embeddings: npt.NDArray[np.generic]) -> str:
+    """SHA-256 of stored embeddings, and of what they are, in hex."""
+    what = json.dumps([model, str(embeddings.dtype), embeddings.shape])
+    return sha256(what.encode() + embeddings.tobytes()).hexdigest()
 
 
 def _problem(embeddings: npt.NDArray[np.generic]) -> str:

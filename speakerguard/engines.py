@@ -8,6 +8,7 @@ engine imports torch.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard import checkpoint
+from speakerguard import checkpoint, seal
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
 from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
@@ -43,7 +44,8 @@ class Embedder(Protocol):
     Attributes:
         name: as given to ``--model``.
         folder: where its thresholds lie.
-        fingerprint: differs wherever embeddings could differ by more than rounding.
+        fingerprint: differs wherever embeddings could differ by more than rounding. A file that
+            is not what it was written as, and so might give others under it, is never run.
         sample_rate: Hz, of the waveforms it takes.
         dimension: values in an embedding.
         min_samples: shortest waveform it can embed.
@@ -103,7 +105,8 @@ class OnnxEmbedder:
 
     ``model.onnx`` is the network, front end included; its weights are those in
     ``model.safetensors`` beside it, so it holds for no others. Where it stands alone, it must be
-    whole, as exports to other places and quantised models are.
+    whole, as exports to other places and quantised models are. Network and weights are compared
+    with their digests before anything runs.
 
     Raises:
         CheckpointError: there is no ``model.onnx``, it was exported for other weights, or a file
@@ -114,8 +117,12 @@ class OnnxEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        with ThreadPoolExecutor(1) as beside:  # while the weights are checked
-            session = beside.submit(onnx_session, folder / ONNX_FILE, threads)
+        path = folder / ONNX_FILE
+        with ThreadPoolExecutor(1) as beside:  # while files are checked
+            imported = beside.submit(importlib.import_module, "onnxruntime")
+            seal.check(_existing(path), _AGAIN)
+            imported.result()
+            session = beside.submit(onnx_session, path, threads)
             weights = _weights(folder)
             self._session = session.result()
         about = self._session.get_modelmeta().custom_metadata_map
@@ -141,8 +148,9 @@ class OpenVinoEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
+        seal.check(_existing(folder / ONNX_FILE), _AGAIN)
         weights = _weights(folder)
-        self._model, about = openvino_model(_existing(folder / ONNX_FILE), threads)
+        self._model, about = openvino_model(folder / ONNX_FILE, threads)
         self._idle: list[Any] = []  # infer requests, each for one caller at a time
         self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
 
@@ -188,7 +196,8 @@ def load(
     Args:
         model: see above; or a ``.yaml`` file, see :mod:`speakerguard.foreign`.
         engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
-            ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch.
+            ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch. A network
+            that is damaged is an error, one of other weights is not used.
         threads: for one clip, 1 to :data:`MOST_THREADS`; None takes ``SPEAKERGUARD_THREADS``, else
             as many as there are processors, at most :data:`MAX_THREADS` (for torch, its own
             default).
@@ -216,9 +225,7 @@ def load(
     if (folder / ONNX_FILE).exists():
         try:
             return OnnxEmbedder(folder, threads)
-        except CheckpointError as error:
-            if not (folder / checkpoint.MODEL_FILE).exists():
-                raise
+        except OtherWeightsError as error:
             embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
             _log.warning("%s Until then torch is used, which is slower to start.", error)
             return embedder
@@ -281,6 +288,10 @@ def openvino_model(path: Path, threads: int | None = None) -> tuple[Any, dict[st
 _AGAIN = "Export it again: `speakerguard export --to onnx --model` with the model's name."
 
 
+class OtherWeightsError(CheckpointError):
+    """The network is whole, but not that of the weights beside it, as after a new training."""
+
+
 def _weights(folder: Path) -> str | None:
     """Fingerprint of the weights beside a network; None where it holds its own."""
     path = folder / checkpoint.MODEL_FILE
@@ -302,14 +313,14 @@ def _about(folder: Path, stated: dict[str, str], weights: str | None) -> tuple[s
     if weights is None:
         return fingerprint, dimension, min_samples
     if fingerprint != weights:
-        raise CheckpointError(
+        raise OtherWeightsError(
             f"{path} belongs to weights {fingerprint}, these are {weights}. {_AGAIN}"
         )
     layout = stated.get("layout")
     if layout is None:
-        raise CheckpointError(f"{path} was exported by an earlier version. {_AGAIN}")
+        raise OtherWeightsError(f"{path} was exported by an earlier version. {_AGAIN}")
     if layout not in (WHOLE, checkpoint.layout(folder / checkpoint.MODEL_FILE)):
-        raise CheckpointError(
+        raise OtherWeightsError(
             f"{path} expects the same weights elsewhere in {checkpoint.MODEL_FILE}, which was "
             f"written anew. {_AGAIN}"
         )

@@ -30,6 +30,10 @@ class CheckpointError(UsageError):
     """A model file is missing, damaged, foreign, or does not fit the model asked for."""
 
 
+class CalibrationError(ConfigError, CheckpointError):
+    """The thresholds beside a model are missing or damaged."""
+
+
 class OtherGuardError(CheckpointError):
     """Weights that were trained against another guard than the one to be attacked."""
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from speakerguard import checkpoint
+from speakerguard import checkpoint, seal
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import ONNX_FILE, ONNX_FORMAT, WHOLE, onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
@@ -174,7 +174,7 @@ def dft_basis(window: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def write_onnx(
     encoder: SpeakerEncoder, fingerprint: str, path: Path, weights: Path, beside: bool
 ) -> None:
-    """Write the encoder as ONNX; what its metadata say, :mod:`speakerguard.engines` reads.
+    """Write the encoder as ONNX, sealed; its metadata are for :mod:`speakerguard.engines`.
 
     Args:
         weights: its safetensors file. The weights are kept as they are stored there, half
@@ -217,6 +217,7 @@ def write_onnx(
     onnx.helper.set_model_props(made, about)
     made.producer_name, made.producer_version = "speakerguard", ""
     onnx.save(made, str(path))
+    seal.seal(path)
 
 
 def _fold_norms(onnx: Any, graph: Any) -> None:

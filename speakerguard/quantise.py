@@ -3,8 +3,8 @@
 Convolutions, additions and clips become 8-bit, with ranges learned from speech that was trained on
 (Jacob et al. 2018, arXiv 1712.05877); the front end, pooling and the last layer stay in floating
 point. The result is a model of its own, with its own thresholds and a fingerprint that depends on
-its weights and ranges, because its embeddings differ. It is never made without its error rates
-beside those of the original.
+its graph, weights and ranges, because its embeddings differ. It is never made without its error
+rates beside those of the original.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from speakerguard import checkpoint
+from speakerguard import checkpoint, seal
 from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform
 from speakerguard.engines import ONNX_FILE
 from speakerguard.errors import AudioError, UsageError
@@ -91,7 +91,7 @@ def quantise(
 
 
 def int8_fingerprint(original: str, graph: Any) -> str:
-    """That of a quantised ONNX graph: its original's, and a hash of its weights and ranges."""
+    """That of a quantised ONNX model: its original's, and a hash of its graph, weights in it."""
     return f"{original}-int8-{hashlib.sha256(graph.SerializeToString()).hexdigest()[:8]}"
 
 
@@ -135,10 +135,12 @@ def _quantise(whole: Path, out: Path, clips: list[Waveform], original: str) -> N
     )
     made = onnx.load(str(part))
     about = {entry.key: entry.value for entry in onnx.load(str(whole)).metadata_props}
+    del about[seal.KEY]
     about["fingerprint"] = int8_fingerprint(original, made.graph)
     del made.metadata_props[:]
     onnx.helper.set_model_props(made, about)
     onnx.save(made, str(part))
+    seal.seal(part)
     part.replace(out)
 
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from speakerguard.checkpoint import CALIBRATION_FILE, NORMALISED_FILE
 from speakerguard.cohort import COHORT_FILE, Cohort, Matrix, cosines
 from speakerguard.errors import CheckpointError
-from speakerguard.files import file_hash
 
 if TYPE_CHECKING:
     from speakerguard.calibration import CalibrationFile
@@ -71,8 +70,12 @@ class Scoring:
 
     @property
     def decides_by(self) -> str:
-        """Changes with whatever changes a score or a decision."""
-        digest = file_hash(self.calibration_path) if self.calibrated else "uncalibrated"
+        """Changes with whatever changes a score or a decision.
+
+        Raises:
+            CheckpointError: the thresholds are damaged, or of other weights.
+        """
+        digest = self.calibration.digest if self.calibrated else "uncalibrated"
         return f"{self.fingerprint} {digest}"
 
     @property
@@ -90,7 +93,7 @@ class Scoring:
         """Thresholds and likelihood ratios of these scores.
 
         Raises:
-            CheckpointError: there are none, or they are of other weights.
+            CheckpointError: there are none, they are damaged, or of other weights.
         """
         from speakerguard.calibration import CalibrationFile
 

@@ -1,6 +1,7 @@
 """The guard in the attacker's loss."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from advgan.guard import GuardLoss
 from advgan.mel import STANDARD, MelSpectrogram, from_guard
 from advgan.vocoder import GriffinLim
 from speakerguard.audio import SAMPLE_RATE, read
+from speakerguard.calibration import CalibrationFile
 from speakerguard.errors import CheckpointError, ConfigError
 from speakerguard.verifier import Verifier
 
@@ -93,10 +95,8 @@ def test_the_guards_loss_is_zero_where_its_decision_is_to_accept(
 
 def test_thresholds_of_other_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "g")
-    text = (tmp_path / "g" / "calibration.json").read_text()
-    (tmp_path / "g" / "calibration.json").write_text(
-        text.replace(GuardLoss(tiny_model).fingerprint, "0123456789abcdef")
-    )
+    thresholds = CalibrationFile.load(tmp_path / "g" / "calibration.json")
+    replace(thresholds, model="0123456789abcdef").save(tmp_path / "g" / "calibration.json")
     with pytest.raises(CheckpointError, match="calibrate again"):
         GuardLoss(tmp_path / "g")
 
