@@ -23,6 +23,7 @@ from speakerguard.audio import AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError
+from speakerguard.processes import torch_may_fork
 from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
@@ -85,9 +86,13 @@ class Judge:
 
 
 class Detector:
-    """The discriminator as a detector of made speech; see :mod:`advgan.detector`."""
+    """The discriminator as a detector of made speech; see :mod:`advgan.detector`.
+
+    Where a process is forked after this was made, torch has one thread there.
+    """
 
     def __init__(self, model: str = DISCRIMINATOR) -> None:
+        torch_may_fork()
         loaded = checkpoint.load("discriminator", model)
         STANDARD.require(loaded.convention, f"the discriminator {model}")
         assert isinstance(loaded.network, Discriminator)

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
 from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.processes import PerProcess, torch_may_fork
 
 Embedding = npt.NDArray[np.float32]
 
@@ -67,7 +69,10 @@ class Embedder(Protocol):
 
 
 class TorchEmbedder:
-    """A checkpoint of the guard, run by torch; clips of like length share a batch."""
+    """A checkpoint of the guard, run by torch; clips of like length share a batch.
+
+    Where a process is forked after this was made, torch has one thread there.
+    """
 
     sample_rate = SAMPLE_RATE
 
@@ -76,6 +81,7 @@ class TorchEmbedder:
             import torch
 
             torch.set_num_threads(threads)
+        torch_may_fork()
         self.name, self.folder = folder.name, folder
         self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
         self.dimension = self.encoder.config.dimension
@@ -117,22 +123,14 @@ class OnnxEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        path = folder / ONNX_FILE
-        with ThreadPoolExecutor(1) as beside:  # while files are checked
-            imported = beside.submit(importlib.import_module, "onnxruntime")
-            seal.check(_existing(path), _AGAIN)
-            imported.result()
-            session = beside.submit(onnx_session, path, threads)
-            weights = _weights(folder)
-            self._session = session.result()
-        about = self._session.get_modelmeta().custom_metadata_map
-        self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
+        self._session = PerProcess(folder / ONNX_FILE, partial(_onnx, folder, threads))
+        self.fingerprint, self.dimension, self.min_samples = self._session.about
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
+        run = self._session().run
         return [
-            self._session.run(None, {"waveform": long_enough(clip, self.min_samples)})[0][0]
-            for clip in waveforms
+            run(None, {"waveform": long_enough(clip, self.min_samples)})[0][0] for clip in waveforms
         ]
 
 
@@ -148,23 +146,21 @@ class OpenVinoEmbedder:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         self.name, self.folder = folder.name, folder
-        seal.check(_existing(folder / ONNX_FILE), _AGAIN)
-        weights = _weights(folder)
-        self._model, about = openvino_model(folder / ONNX_FILE, threads)
-        self._idle: list[Any] = []  # infer requests, each for one caller at a time
-        self.fingerprint, self.dimension, self.min_samples = _about(folder, about, weights)
+        self._model = PerProcess(folder / ONNX_FILE, partial(_openvino, folder, threads))
+        self.fingerprint, self.dimension, self.min_samples = self._model.about
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """See :meth:`Embedder.embed`."""
         return [self._embed(long_enough(clip, self.min_samples)) for clip in waveforms]
 
     def _embed(self, batch: Waveform) -> Embedding:
+        model, idle = self._model()
         try:  # pop and append are atomic, so two threads never hold the same request
-            request = self._idle.pop()
+            request = idle.pop()
         except IndexError:
-            request = self._model.create_infer_request()
+            request = model.create_infer_request()
         embedding: Embedding = request.infer([batch])[0][0].copy()
-        self._idle.append(request)
+        idle.append(request)
         return embedding
 
 
@@ -290,6 +286,29 @@ _AGAIN = "Export it again: `speakerguard export --to onnx --model` with the mode
 
 class OtherWeightsError(CheckpointError):
     """The network is whole, but not that of the weights beside it, as after a new training."""
+
+
+def _onnx(folder: Path, threads: int | None) -> tuple[Any, tuple[str, int, int]]:
+    """The network in a folder as a session, and what it is; see :func:`_about`."""
+    path = folder / ONNX_FILE
+    with ThreadPoolExecutor(1) as beside:  # while files are checked
+        imported = beside.submit(importlib.import_module, "onnxruntime")
+        seal.check(_existing(path), _AGAIN)
+        imported.result()
+        loading = beside.submit(onnx_session, path, threads)
+        weights = _weights(folder)
+        session = loading.result()
+    return session, _about(folder, session.get_modelmeta().custom_metadata_map, weights)
+
+
+def _openvino(
+    folder: Path, threads: int | None
+) -> tuple[tuple[Any, list[Any]], tuple[str, int, int]]:
+    """The network in a folder with a list for its idle infer requests, and what it is."""
+    seal.check(_existing(folder / ONNX_FILE), _AGAIN)
+    weights = _weights(folder)
+    model, stated = openvino_model(folder / ONNX_FILE, threads)
+    return (model, []), _about(folder, stated, weights)
 
 
 def _weights(folder: Path) -> str | None:

@@ -14,9 +14,12 @@ file, beside it; ``speakerguard calibrate --model`` makes them.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +28,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import Embedding, long_enough, onnx_session
 from speakerguard.errors import CheckpointError
+from speakerguard.processes import PerProcess
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: Kaldi's 25 ms, 10 ms, next power of two
 PREEMPHASIS = 0.97
+# TensorProto.external_data: the entry "location", with the length of a file's name, and the name
+_OUTSIDE = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])(?=(.{1,127}))", re.DOTALL)
 WINDOWS = {
     "povey": np.hanning(WINDOW) ** 0.85,
     "hamming": np.hamming(WINDOW),
@@ -39,7 +45,9 @@ class ForeignConfig(BaseModel):
     """An ONNX model of one input, a batch of one clip at 16 kHz, and its front end.
 
     Attributes:
-        onnx: the file, relative to the configuration.
+        onnx: the file, relative to the configuration. Weights that it keeps in other files count
+            in the fingerprint as it does itself.
+        sha256: of that file, in hex; where it is given, no other file is run.
         input: ``fbank`` (Kaldi's log mel filterbank, without dither or energy) or ``waveform``.
         layout: of ``fbank``: ``time-bands`` is (1, frames, bands), ``bands-time`` the other.
         bands, low, high: of the filterbank; ``low`` and ``high`` in Hz.
@@ -53,6 +61,7 @@ class ForeignConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     onnx: str
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     input: Literal["fbank", "waveform"]
     layout: Literal["time-bands", "bands-time"] = "time-bands"
     bands: int = Field(default=80, ge=10, le=128)
@@ -89,10 +98,8 @@ class ForeignEmbedder:
         onnx = path.parent / self.config.onnx
         if not onnx.is_file():
             raise CheckpointError(f"{path}: names {onnx}, which is not there.")
-        self._session = onnx_session(onnx, threads)
-        digest = hashlib.sha256(self.config.model_dump_json(exclude={"onnx"}).encode())
-        digest.update(onnx.read_bytes())
-        self.fingerprint = f"{self.name}-{digest.hexdigest()[:16]}"
+        self._session = PerProcess(onnx, partial(_network, onnx, self.config, threads))
+        self.fingerprint = f"{self.name}-{self._session.about[:16]}"
         self.min_samples = round(self.config.min_seconds * SAMPLE_RATE)
         self._path = path
         self._filters = kaldi_filters(self.config.bands, self.config.low, self.config.high)
@@ -113,8 +120,9 @@ class ForeignEmbedder:
         fed = scaled if self.config.input == "waveform" else self._features(scaled)
         wanted = [self.config.output] if self.config.output else None
         try:
-            entry = self._session.get_inputs()[0].name
-            embedding = self._session.run(wanted, {entry: fed[None]})[0].reshape(-1)
+            session = self._session()
+            entry = session.get_inputs()[0].name
+            embedding = session.run(wanted, {entry: fed[None]})[0].reshape(-1)
             length = float(np.linalg.norm(embedding))
         except Exception as error:  # onnxruntime's own errors have no other base
             raise CheckpointError(
@@ -130,6 +138,25 @@ class ForeignEmbedder:
         if self.config.subtract_mean:
             bands = bands - bands.mean(axis=0)
         return bands.T if self.config.layout == "bands-time" else bands
+
+
+def _network(path: Path, config: ForeignConfig, threads: int | None) -> tuple[Any, str]:
+    """A session, and the SHA-256 of the description and of every file that the network reads."""
+    content = path.read_bytes()
+    if config.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise CheckpointError(
+            f"{path}: its SHA-256 is not the one described: it is damaged, or another model. Copy "
+            "it again, or correct `sha256`."
+        )
+    digest = hashlib.sha256(config.model_dump_json(exclude={"onnx", "sha256"}).encode())
+    digest.update(content)
+    for name in sorted({rest[: length[0]] for length, rest in re.findall(_OUTSIDE, content)}):
+        digest.update(name)
+        try:
+            digest.update((path.parent / os.fsdecode(name)).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: names weights that cannot be read ({error}).") from None
+    return onnx_session(path, threads), digest.hexdigest()
 
 
 def fbank(

@@ -32,6 +32,7 @@ from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.files import file_hash, whole_file
 from speakerguard.foreign import kaldi_filters
+from speakerguard.processes import torch_may_fork
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,7 @@ class PeerEmbedder:
     sample_rate = SAMPLE_RATE
 
     def __init__(self, name: str) -> None:
+        torch_may_fork()
         self.name, self.folder = name, checkpoint.folder() / name
         self.network = PEERS[name]()
         self.dimension, self.min_samples = self.network.dimension, self.network.min_samples

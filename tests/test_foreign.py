@@ -1,5 +1,6 @@
 """Other people's ONNX models, described by a file."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,36 @@ def test_wrong_descriptions(network: Path) -> None:
     network.unlink()
     with pytest.raises(CheckpointError, match=r"net.onnx, which is not there"):
         ForeignEmbedder(described(network, "input: fbank\n"))
+
+
+def test_weights_in_another_file_count_as_well(
+    tiny_model: Path, tmp_path: Path, sound: Sound
+) -> None:
+    export(tiny_model, "onnx", tmp_path / "whole.onnx")
+    network = onnx.load(tmp_path / "whole.onnx")
+    onnx.save(network, tmp_path / "apart.onnx", save_as_external_data=True, location="apart.data")
+    file = described(tmp_path / "apart.onnx", "input: waveform\n")
+    embedder = engines.load(file)
+    whole = engines.load(described(tmp_path / "whole.onnx", "input: waveform\n"))
+    clip = sound(30_000)
+    np.testing.assert_allclose(embedder.embed([clip]), whole.embed([clip]), rtol=0, atol=1e-6)
+    described(tmp_path / "apart.onnx", "input: waveform\n")
+    weights = bytearray((tmp_path / "apart.data").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (tmp_path / "apart.data").write_bytes(weights)
+    assert engines.load(file).fingerprint != embedder.fingerprint
+    (tmp_path / "apart.data").unlink()
+    with pytest.raises(CheckpointError, match=r"apart\.onnx: names weights that cannot be read"):
+        engines.load(file)
+
+
+def test_a_digest_that_is_stated_must_be_right(network: Path) -> None:
+    plain = engines.load(described(network, "input: fbank\n"))
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    file = described(network, f"input: fbank\nsha256: {digest}\n")
+    assert engines.load(file).fingerprint == plain.fingerprint
+    network.write_bytes(network.read_bytes() + b"\x72\x00")
+    with pytest.raises(CheckpointError, match=r"net\.onnx: its SHA-256 is not the one described"):
+        engines.load(file)
+    with pytest.raises(ConfigError, match="sha256"):
+        engines.load(described(network, "input: fbank\nsha256: short\n"))

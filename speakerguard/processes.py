@@ -1,0 +1,93 @@
+"""Across a fork: what a process cannot take from its parent, it makes again for itself.
+
+A fork copies memory but no threads. A network that waits for its threads there waits for ever, and
+one that is thrown away there waits for them to end. Servers that load a model first and fork their
+workers then (gunicorn's ``--preload``) do just that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from weakref import WeakMethod
+
+from speakerguard.errors import CheckpointError
+
+Made = TypeVar("Made")
+_callbacks: list[WeakMethod[Callable[[], None]]] = []
+
+
+def after_fork(method: Callable[[], None]) -> None:
+    """Call a bound method in every child that this process forks, while its object lives."""
+    _callbacks[:] = [callback for callback in _callbacks if callback() is not None]
+    _callbacks.append(WeakMethod(method))
+
+
+class PerProcess(Generic[Made]):
+    """A network that runs, loaded at once, and again in a child that needs it.
+
+    Args:
+        path: where it is loaded from, for messages.
+        load: gives it, and what it is, which must not change.
+
+    Attributes:
+        about: what it is.
+    """
+
+    def __init__(self, path: Path, load: Callable[[], tuple[Made, Any]]) -> None:
+        self._path, self._load = path, load
+        made, self.about = load()
+        self._own: list[Made] = [made]
+        after_fork(self._leave)
+
+    def __call__(self) -> Made:
+        """This process's own.
+
+        Raises:
+            CheckpointError: it cannot be loaded again, or is another one by now.
+        """
+        if not self._own:
+            made, about = self._load()
+            if about != self.about:
+                raise CheckpointError(
+                    f"{self._path}: was changed after it was loaded. Start the program again."
+                )
+            self._own.append(made)  # loaded twice by two threads, the first one serves
+        return self._own[0]
+
+    def _leave(self) -> None:
+        """Keep the parent's for ever: it would wait for its threads to end, or crash."""
+        for one in self._own:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+        self._own = []
+
+
+class _Torch:
+    """Torch's pool of threads belongs to the thread that forked, whose copy has none of them."""
+
+    def one_thread(self) -> None:
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
+
+
+_torch: Any = _Torch()
+
+
+def torch_may_fork() -> None:
+    """Let torch run, with one thread, in what is forked from here on."""
+    if not any(callback() == _torch.one_thread for callback in _callbacks):
+        after_fork(_torch.one_thread)
+
+
+def _in_child() -> None:
+    for callback in _callbacks:
+        if method := callback():
+            method()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
