@@ -23,7 +23,7 @@ from speakerguard.audio import AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
 from speakerguard.errors import AudioError
-from speakerguard.processes import torch_may_fork
+from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
 from speakerguard.verifier import Verifier
@@ -85,7 +85,7 @@ class Judge:
         return said(score=score, cosine=cosine, accepted=self.point.accepts(score))
 
 
-class Detector:
+class Detector(Remade):
     """The discriminator as a detector of made speech; see :mod:`advgan.detector`.
 
     Where a process is forked after this was made, torch has one thread there.

@@ -25,7 +25,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
 from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.processes import PerProcess, torch_may_fork
+from speakerguard.processes import PerProcess, Remade, torch_may_fork
 
 Embedding = npt.NDArray[np.float32]
 
@@ -68,7 +68,7 @@ class Embedder(Protocol):
         """
 
 
-class TorchEmbedder:
+class TorchEmbedder(Remade):
     """A checkpoint of the guard, run by torch; clips of like length share a batch.
 
     Where a process is forked after this was made, torch has one thread there.
@@ -106,7 +106,7 @@ class TorchEmbedder:
         return [result[i] for i in range(len(waveforms))]
 
 
-class OnnxEmbedder:
+class OnnxEmbedder(Remade):
     """A checkpoint of the guard, run by ONNX Runtime, one clip at a time.
 
     ``model.onnx`` is the network, front end included; its weights are those in
@@ -134,7 +134,7 @@ class OnnxEmbedder:
         ]
 
 
-class OpenVinoEmbedder:
+class OpenVinoEmbedder(Remade):
     """A checkpoint of the guard, run by OpenVINO from the same ``model.onnx``, in float32.
 
     Raises:

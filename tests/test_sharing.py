@@ -2,11 +2,13 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import pytest
 
 from speakerguard import checkpoint, engines, processes
 from speakerguard.engines import ENGINES
-from speakerguard.errors import CheckpointError
+from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export import export
 from speakerguard.peers import PEERS
+from speakerguard.profile import Profile
 from speakerguard.speech import load_speech
+from speakerguard.store import ProfileStore
 from speakerguard.verifier import Verifier
 
 Clips = dict[str, list[Path]]
@@ -189,3 +193,66 @@ def test_another_network_is_not_taken_up_after_a_fork(
     processes._in_child()  # as a fork does
     with pytest.raises(CheckpointError, match=r"model\.onnx: was changed after it was loaded"):
         embedder.embed([sound(9_000)])
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPoolExecutor]:
+    """Processes that inherit nothing."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def test_a_verifier_is_pickled_as_it_was_made(
+    folder: Path, speech: Clips, tmp_path: Path, others: ProcessPoolExecutor
+) -> None:
+    (own, probe, *_), *_ = speech.values()
+    engine = "onnxruntime"
+    guard = Verifier(folder, tmp_path / "p.db", engine=engine, threads=1, score_norm=False)
+    guard.enroll("owner", [own])  # its store is open
+    plain = others.submit(guard.verify, "owner", probe).result(timeout=300)
+    assert plain.unit == "cosine"
+    assert plain.score == pytest.approx(guard.verify("owner", probe).score, abs=1e-5)
+    again = pickle.loads(pickle.dumps(guard))
+    assert isinstance(again.embedder, engines.OnnxEmbedder)
+    assert again.fingerprint == guard.fingerprint
+    assert [profile.name for profile in again.profiles()] == ["owner"]
+    normalised = pickle.loads(pickle.dumps(Verifier(folder, tmp_path / "p.db", "torch")))
+    assert isinstance(normalised.embedder, engines.TorchEmbedder)
+    assert normalised.verify("owner", probe).unit != "cosine"
+    memory = Verifier(folder, "sqlite://")
+    memory.enroll("owner", [own])
+    with pytest.raises(UsageError, match=r"profiles in memory .* keep them in a file"):
+        pickle.dumps(memory)
+
+
+def test_embedders_and_countermeasures_are_pickled(
+    folder: Path, sound: Callable[..., Any], tmp_path: Path
+) -> None:
+    from advgan import checkpoint as attackers
+    from advgan.judge import DISCRIMINATOR, Detector
+
+    export(folder, "onnx", tmp_path / "whole.onnx")
+    (tmp_path / "other.yaml").write_text("onnx: whole.onnx\ninput: waveform\n")
+    for embedder in (engines.load(folder, "torch"), engines.load(tmp_path / "other.yaml")):
+        again = pickle.loads(pickle.dumps(embedder))
+        clip = sound(12_000)
+        np.testing.assert_allclose(again.embed([clip]), embedder.embed([clip]), atol=1e-6)
+        assert (type(again), again.fingerprint) == (type(embedder), embedder.fingerprint)
+    if attackers.shipped(DISCRIMINATOR):
+        detector = Detector()
+        assert pickle.loads(pickle.dumps(detector)).fingerprint == detector.fingerprint
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_its_own_connections(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path / "p.db")
+    store.add(Profile("alice", "c0ffee", np.eye(1, 4, dtype=np.float32), (3.0,), ("a.wav",)))
+    pool = store._engine.pool
+    processes._in_child()  # as a fork does
+    assert store._engine.pool is not pool
+    assert store.names() == ["alice"]
+    memory = ProfileStore("sqlite://")
+    memory.add(Profile("bob", "c0ffee", np.eye(1, 4, dtype=np.float32), (3.0,), ("a.wav",)))
+    processes._in_child()
+    assert memory.names() == ["bob"]
