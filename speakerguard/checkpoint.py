@@ -147,6 +147,7 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
     Raises:
         CheckpointError: missing, damaged, of another program, or not fitting its configuration.
     """
+    import torch
     from pydantic import ValidationError
 
     from speakerguard.model import ModelConfig, SpeakerEncoder
@@ -154,14 +155,16 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
     path = resolve(path) / MODEL_FILE if path.is_dir() else path
     metadata, state = _open(path, "pt")
     try:
-        encoder = SpeakerEncoder(ModelConfig.model_validate_json(metadata["config"]))
+        config = ModelConfig.model_validate_json(metadata["config"])
     except (KeyError, ValidationError) as error:
         raise CheckpointError(
             f"{path}: its configuration cannot be used: {error}. It was written by another "
             "version of this program, or is damaged."
         ) from None
-    _require_fit(path, encoder, state)
+    with torch.device("meta"):  # shapes alone: a file that does not fit takes no memory
+        _require_fit(path, SpeakerEncoder(config), state)
     found = _checked_fingerprint(path, metadata, _arrays(state))
+    encoder = SpeakerEncoder(config)
     encoder.load_state_dict(state, strict=False)
     return encoder.eval(), found
 

@@ -279,3 +279,30 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="No space"):
         checkpoint.save(encoder(seed=1), saved)
     assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize("config", [{"width": 2**62}, {"width": 129}, {"tdnn_channels": 10**9}])
+def test_no_configuration_is_without_bounds(saved: Path, config: dict[str, int]) -> None:
+    state, metadata = parts(saved)
+    changed = json.dumps(json.loads(metadata["config"]) | config)
+    save_file(state, saved, metadata=metadata | {"config": changed})
+    with pytest.raises(CheckpointError, match="its configuration cannot be used"):
+        checkpoint.load(saved)
+
+
+def test_what_does_not_fit_is_never_built(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest network that a configuration may ask for takes over 600 MB."""
+    state, metadata = parts(saved)
+    config = json.dumps(json.loads(metadata["config"]) | {"width": 128, "tdnn_channels": 2048})
+    save_file(state, saved, metadata=metadata | {"config": config})
+    built = []
+
+    class Noted(SpeakerEncoder):
+        def __init__(self, config: ModelConfig) -> None:
+            super().__init__(config)
+            built.append({parameter.device.type for parameter in self.parameters()})
+
+    monkeypatch.setattr("speakerguard.model.SpeakerEncoder", Noted)
+    with pytest.raises(CheckpointError, match=r"has shape .*, expected"):
+        checkpoint.load(saved)
+    assert built == [{"meta"}]
