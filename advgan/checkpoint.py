@@ -90,6 +90,7 @@ def save(
         "about": json.dumps(dict(about or {})),
         "fingerprint": _fingerprint(config, state),
     }
+    metadata["digest"] = _digest(metadata)
     write_tensors(path, state, metadata)
     return metadata["fingerprint"]
 
@@ -112,6 +113,7 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
     except (KeyError, ValueError, ValidationError) as error:
         raise CheckpointError(f"{path}: its description cannot be used: {error}.") from None
     found = _fingerprint(metadata["config"], state)
+    _require_digest(path, metadata)
     if found != metadata.get("fingerprint"):
         raise CheckpointError(
             f"{path}: its fingerprint is {found}, expected {metadata.get('fingerprint')}; the "
@@ -173,6 +175,20 @@ def _require_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) ->
     if expected != found:
         names = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
         raise CheckpointError(f"{path}: tensors do not fit its shape: {sorted(names)[:3]}.")
+
+
+def _digest(metadata: Mapping[str, str]) -> str:
+    """SHA-256, in hex, of all that a file says of itself, mels and calibration with it."""
+    told = {name: value for name, value in metadata.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _require_digest(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("digest") not in (None, _digest(metadata)):  # earlier versions stated none
+        raise CheckpointError(
+            f"{path}: its description is not what its digest says; the file was changed or "
+            "damaged. Copy or download it again."
+        )
 
 
 def _fingerprint(config: str, state: Mapping[str, Tensor]) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from advgan import checkpoint
+from advgan.discriminator import Discriminator, DiscriminatorConfig
 from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import STANDARD, MelConvention
 from advgan.vocoder import NeuralVocoder, VocoderConfig
@@ -83,3 +84,16 @@ def test_a_vocoder_says_which_it_is_and_another_convention_is_refused(tmp_path: 
     assert [checkpoint.load_vocoder(tmp_path).name for _ in range(2)] == [
         f"neural {fingerprint}"
     ] * 2
+
+
+def test_a_changed_description_is_noticed(tmp_path: Path) -> None:
+    """Such as the calibration of a detector, which its fingerprint does not cover."""
+    path = tmp_path / "model.safetensors"
+    network = Discriminator(DiscriminatorConfig(width=8, layers=2))
+    checkpoint.save("discriminator", network, path, about={"scale": 1.25, "offset": 0.5})
+    assert checkpoint.load("discriminator", path).about == {"scale": 1.25, "offset": 0.5}
+    content = path.read_bytes()
+    assert content.count(b"1.25") == 1
+    path.write_bytes(content.replace(b"1.25", b"9.25"))
+    with pytest.raises(CheckpointError, match=r"description is not what its digest says.*Copy"):
+        checkpoint.load("discriminator", path)
