@@ -23,6 +23,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
 from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.extras import named
 
 Embedding = npt.NDArray[np.float32]
 
@@ -69,9 +70,9 @@ class TorchEmbedder:
     sample_rate = SAMPLE_RATE
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        if threads is not None:
-            import torch
+        import torch
 
+        if threads is not None:
             torch.set_num_threads(threads)
         self.name, self.folder = folder.name, folder
         self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
@@ -171,6 +172,7 @@ def settings(engine: str | None = None, threads: int | None = None) -> tuple[str
     return engine, _threads(threads)
 
 
+@named()
 def load(
     model: str | os.PathLike[str], engine: str | None = None, threads: int | None = None
 ) -> Embedder:
@@ -210,7 +212,10 @@ def load(
         except CheckpointError as error:
             if not (folder / checkpoint.MODEL_FILE).exists():
                 raise
-            embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
+            try:
+                embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
+            except ModuleNotFoundError:  # without torch, the network is what is to be mended
+                raise error from None
             _log.warning("%s Until then torch is used, which is slower to start.", error)
             return embedder
     return TorchEmbedder(folder, threads)
