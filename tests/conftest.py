@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
 
 
+MORE_WITH = {"shared", "golden", "speech", "campplus"}  # fixtures that a clone alone stands in for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what says more with the corpus, so that it can be run again there."""
+    for item in items:
+        if MORE_WITH & set(getattr(item, "fixturenames", ())):
+            item.add_marker("corpus")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared speech and reference scores: beside the repository, or as told."""
