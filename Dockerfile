@@ -12,9 +12,9 @@ COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[formats]" && rm -r /wheels \
     && useradd --create-home --uid 10001 guard && install -d -m 700 -o guard -g guard /voices
 USER guard
-WORKDIR /home/guard
+WORKDIR /data
 ENV SPEAKERGUARD_STORE=/voices/profiles.db
 VOLUME /voices
-# docker run --rm -v voices:/voices -v "$PWD:/home/guard:ro" speakerguard verify alice probe.wav
+# docker run --rm -v voices:/voices -v "$PWD:/data:ro" speakerguard verify alice probe.wav
 ENTRYPOINT ["speakerguard"]
 CMD ["doctor"]

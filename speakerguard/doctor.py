@@ -132,11 +132,15 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     """What can be done beyond verifying, and what each rest lacks; nothing wrong with that."""
     from speakerguard.extras import PACKAGES as extras
-    from speakerguard.extras import lacking
+    from speakerguard.extras import lacking, packages_of
 
     lacks = {extra: lacking(extra) for extra in sorted(extras)}
     whole = [extra for extra, names in lacks.items() if not names]
-    rest = [f"{extra} ({', '.join(names)})" for extra, names in lacks.items() if names]
+    rest = [
+        extra if tuple(names) == packages_of(extra) else f"{extra} (lacks {', '.join(names)})"
+        for extra, names in lacks.items()
+        if names
+    ]
     value = ", ".join(whole) or "none"
     advice = "To have one: pip install 'speakerguard[NAME]'" if rest else ""
     yield Check(

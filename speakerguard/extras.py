@@ -71,6 +71,6 @@ def named(command: str = "") -> Iterator[None]:
         whole = OF_COMMAND.get(command)
         extra = whole if whole in bringing else bringing[0]
         raise MissingExtraError(
-            f"{command or 'this'} needs the package {package}, which is not installed: "
+            f"this needs the package {package}, which is not installed: "
             f"pip install 'speakerguard[{extra}]'."
         ) from None

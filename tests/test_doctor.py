@@ -242,7 +242,7 @@ def test_what_needs_torch_is_not_looked_at_without_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in without else real(n))
     assert only(doctor._cuda(), "CUDA").ok is True
     extras = only(doctor._extras(), "extras")
-    assert "train (torch, tensorboard)" in extras.value.partition("not installed: ")[2]
+    assert "train (lacks torch, tensorboard)" in extras.value.partition("not installed: ")[2]
     assert "evaluate" in extras.value.partition(";")[0]
     assert (extras.ok, "speakerguard[NAME]" in extras.advice) == (True, True)
 
