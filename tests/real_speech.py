@@ -28,10 +28,10 @@ WHEEL = Wheel(
     },
 )
 VOICES = {  # file, and where in it each of four clips begins and ends, in seconds
-    "beckett": ("beckett", ((0.2, 2.7), (2.6, 5.1), (5.0, 7.2), (6.9, 9.7))),
-    "nagg": ("endgame_nagg_nell", ((4.6, 6.5), (6.4, 8.4), (11.8, 14.2), (23.5, 26.8))),
     "narrator": ("two_cities", ((1.1, 4.9), (5.0, 8.5), (8.6, 12.4), (21.5, 25.6))),
+    "nagg": ("endgame_nagg_nell", ((4.6, 6.5), (6.4, 8.4), (11.8, 14.2), (23.5, 26.8))),
     "nell": ("endgame_nagg_nell", ((8.4, 10.1), (10.0, 11.7), (14.3, 15.9), (15.7, 17.3))),
+    "beckett": ("beckett", ((0.2, 2.7), (2.6, 5.1), (5.0, 7.2), (6.9, 9.7))),
 }
 
 

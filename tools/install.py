@@ -53,7 +53,8 @@ def install_torch(pip: list[str], hashed: list[str], cuda: bool) -> None:
     elif f"# build {build}" in lock.read_text("utf-8"):
         with tempfile.TemporaryDirectory() as scratch:
             alone = Path(scratch) / "torch.lock"
-            alone.write_text(next(block for block in read(lock) if block.startswith(TORCH)))
+            block = next(block for block in read(lock) if block.startswith(TORCH))
+            alone.write_text(block.replace(TORCH, f"{TORCH}+cpu"))  # or pip prefers an index's
             run([*hashed, "--no-deps", *extra, "--requirement", str(alone)])
     else:
         print(f"{build} has no hash in {lock.name}; it is taken as its index has it", flush=True)
