@@ -16,6 +16,7 @@ CONFIG ?= configs/guard.yaml
 SUITE ?= standard
 PAIRS ?=
 FAIL_ON ?= error
+ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo report test check enroll verify attack train results bench lock clean
@@ -25,8 +26,9 @@ help: ## list the targets
 
 install: $(STAMP) ## one locked environment in .venv, everything in it
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) tools/install.py $(VENV) $(if $(CUDA),--cuda)
+	-@$(BIN)/python tests/real_speech.py
 	@touch $@
 
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
@@ -38,8 +40,8 @@ report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=camp
 	$(BIN)/speakerguard report --suite "$(SUITE)" --model "$(MODEL)" \
 		$(if $(PAIRS),--pairs "$(PAIRS)") --out out/report --fail-on "$(FAIL_ON)"
 
-test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the whole test suite; ARGS="-m corpus" for what ../shared adds
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .
@@ -67,7 +69,7 @@ results: $(STAMP) ## measure the guard on the trials of ROOT and renew the READM
 bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the README's table of speed
 	$(BIN)/python tools/bench.py $(if $(ROOT),--root "$(ROOT)")
 
-lock: ## renew requirements.lock from pyproject.toml
+lock: ## renew the locks from pyproject.toml
 	$(PYTHON) tools/lock.py
 
 clean: ## remove the environment and caches, not data or runs

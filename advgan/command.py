@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
+from speakerguard.extras import named
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker
@@ -37,7 +38,8 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     SystemExit: 2
     """
     try:
-        yield
+        with named(program):
+            yield
     except SpeakerguardError as error:
         lines = map(printable, str(error).splitlines())
         print(f"{program}:", "\n".join(lines), file=sys.stderr)

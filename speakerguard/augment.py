@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from scipy.signal import fftconvolve
 
 from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform, read
 from speakerguard.errors import UsageError
@@ -113,6 +112,8 @@ class Augmenter:
 
 def reverberate(waveform: Waveform, room: Waveform) -> Waveform:
     """Convolve with a room response, aligned on its direct sound, at the same level."""
+    from scipy.signal import fftconvolve
+
     direct = int(np.abs(room).argmax())
     wet = fftconvolve(waveform, room)[direct : direct + len(waveform)]
     return (wet * (rms(waveform) / rms(wet))).astype(np.float32)

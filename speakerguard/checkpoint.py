@@ -39,9 +39,17 @@ PEER_NAMES = ("campplus", "resemblyzer")  # see speakerguard.peers
 
 
 def folder() -> Path:
-    """Where shipped checkpoints lie: ``SPEAKERGUARD_CHECKPOINTS``, else beside the package."""
-    named = os.environ.get("SPEAKERGUARD_CHECKPOINTS")
-    return Path(named) if named else Path(__file__).resolve().parents[1] / "checkpoints"
+    """Where shipped checkpoints lie: ``SPEAKERGUARD_CHECKPOINTS``, else in the installed package.
+
+    A checkout has them beside the package, at the top of the repository. Beside an installed
+    package nothing is looked for: that folder is everybody's.
+    """
+    if named := os.environ.get("SPEAKERGUARD_CHECKPOINTS"):
+        return Path(named)
+    inside = Path(__file__).resolve().parent / "_checkpoints"
+    root = inside.parents[1]
+    checkout = not inside.is_dir() and (root / "pyproject.toml").is_file()
+    return root / "checkpoints" if checkout else inside
 
 
 def guards(files: Sequence[str] = (MODEL_FILE, ONNX_FILE)) -> list[str]:

@@ -33,6 +33,7 @@ from speakerguard.cli_options import (
     make_verifier,
 )
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
+from speakerguard.extras import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -370,7 +371,8 @@ def main() -> NoReturn:
     try:
         if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
             _plug_in()
-        app()
+        with named("".join(sys.argv[1:2])):
+            app()
     except SpeakerguardError as error:
         print(f"speakerguard: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

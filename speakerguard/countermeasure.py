@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from speakerguard.audio import AudioSource
 from speakerguard.errors import UsageError
+from speakerguard.extras import named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ class Differentiable(Countermeasure, Protocol):
         """As ``llr``, with gradient: speech (n,) at 16 kHz without its silences to a scalar."""
 
 
+@named()
 def load(name: str) -> Countermeasure:
     """The countermeasure of this name.
 

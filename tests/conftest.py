@@ -15,7 +15,25 @@ if TYPE_CHECKING:
 
     from speakerguard.peers import CamPlusPlus
 
+Clips = dict[str, list[Path]]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
+
+
+MORE_WITH = {
+    "shared",
+    "golden",
+    "speech",
+    "real_speech",
+    "campplus",
+}  # fixtures that a clone alone stands in for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what says more with the corpus, so that it can be run again there."""
+    for item in items:
+        if MORE_WITH & set(getattr(item, "fixturenames", ())):
+            item.add_marker("corpus")
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +58,33 @@ def golden(shared: Path) -> npt.NDArray[np.float64]:
 
 
 @pytest.fixture(scope="session")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """Four speakers with four clips each: real ones of the shared corpus, else synthetic ones."""
-    beside = Path(__file__).resolve().parents[2] / "shared"
-    vctk = Path(os.environ.get("SPEAKERGUARD_SHARED", beside)) / "corpus" / "dev" / "vctk"
-    if vctk.is_dir():
-        return {folder.name: sorted(folder.iterdir())[:4] for folder in sorted(vctk.iterdir())[:4]}
+    if found := _vctk():
+        return found
     from speakerguard.demo_voices import synthesise
 
     paths = synthesise(tmp_path_factory.mktemp("voices"), speakers=4, utterances=4)
     return {folder.name: sorted(folder.iterdir()) for folder in {path.parent for path in paths}}
+
+
+@pytest.fixture(scope="session")
+def real_speech(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """As ``speech``, but always real, for what is claimed of nothing else."""
+    import real_speech
+
+    if found := _vctk():
+        return found
+    if not real_speech.WHEEL.present():
+        pytest.skip("real speech is neither in ../shared nor in the cache: make install fetches it")
+    return real_speech.clips(tmp_path_factory.mktemp("real"))
+
+
+def _vctk() -> Clips:
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    vctk = Path(os.environ.get("SPEAKERGUARD_SHARED", beside)) / "corpus" / "dev" / "vctk"
+    folders = sorted(vctk.iterdir())[:4] if vctk.is_dir() else []
+    return {folder.name: sorted(folder.iterdir())[:4] for folder in folders}
 
 
 @pytest.fixture(scope="session")

@@ -382,19 +382,25 @@ def test_conversions_are_no_louder_than_a_file_holds() -> None:
 
 
 @pytest.mark.usefixtures("copying")
+@pytest.mark.parametrize("speaker", [0, 1])
 def test_long_recordings_are_converted_in_pieces_without_a_seam(
-    weights: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, source = Converter(weights, "griffin-lim"), hear(clips[0])
+    weights: Path, real_speech: dict[str, list[Path]], speaker: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made = Converter(weights, "griffin-lim")
+    source = hear(list(real_speech.values())[speaker][0])
     whole = made.convert(source, source)
     monkeypatch.setattr(converter, "PIECE_SECONDS", 0.8)
     pieces = converter.cut_to_pieces(source)
     assert len(pieces) > 2
     parts = made.convert(source, source)
     assert abs(len(parts) - len(whole)) <= 256
+    # Envelopes, since the phases that Griffin-Lim finds let a period match the next one as well.
     middle = slice(len(whole) // 2, len(whole) // 2 + 11_025)
-    lags = np.correlate(parts[middle], whole[middle], "full")
-    assert abs(int(lags.argmax()) - 11_024) <= 8  # nothing has moved by more than 0.4 ms
+    window = np.hanning(512)
+    loud = [np.convolve(np.abs(made_[middle]), window, "same") for made_ in (parts, whole)]
+    lags = np.correlate(loud[0] - loud[0].mean(), loud[1] - loud[1].mean(), "full")
+    assert abs(int(lags.argmax()) - 11_024) <= 64  # a quarter of a frame; a slip is a whole one
     assert np.abs(np.diff(parts)).max() < 1.5 * np.abs(np.diff(whole)).max()
 
 

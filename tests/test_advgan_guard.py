@@ -27,10 +27,12 @@ def guard(tiny_model: Path) -> GuardLoss:
 
 @pytest.mark.parametrize("through", ["waveform", "mel"])
 def test_the_guards_gradient_is_that_of_its_score(
-    guard: GuardLoss, corpus: Path, through: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    guard: GuardLoss, real_speech: dict[str, list[Path]], through: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Finite differences along the gradient itself, through front end and network."""
-    clip = torch.from_numpy(read(sorted((corpus / "dev").rglob("*.*"))[0])[: 320 * 60])[None]
+    torch.manual_seed(0)
+    clip = torch.from_numpy(read(next(iter(real_speech.values()))[2])[: 320 * 60])[None]
     voice = torch.nn.functional.normalize(torch.randn(1, 192), dim=1)
     value, vocoder = clip, GriffinLim(iterations=4)
     if through == "mel":

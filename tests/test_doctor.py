@@ -1,5 +1,8 @@
 """The doctor sees each thing that can be wrong, and says what to do about it."""
 
+import base64
+import hashlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,6 +20,9 @@ import torch
 from speakerguard import checkpoint, doctor
 from speakerguard.cohort import COHORT_FILE, Cohort
 from speakerguard.doctor import Check, as_dict, diagnose, exit_code, report
+from speakerguard.gpu import runs_on
+from speakerguard.profile import Profile
+from speakerguard.store import ProfileStore
 
 
 def only(checks: Iterator[Check], name: str) -> Check:
@@ -149,7 +155,7 @@ def test_gpu_with_a_cpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     ],
 )
 def test_which_builds_run_where(capability: tuple[int, int], architecture: str, runs: bool) -> None:
-    assert doctor._runs_on(capability, ["gfx90a", architecture]) is runs
+    assert runs_on(capability, ["gfx90a", architecture]) is runs
 
 
 def test_an_encoding_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +177,9 @@ def test_models_are_loaded(
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tmp_path))
     for name in ("guard", "bad-weights", "bad-thresholds", "bad-cohort", "narrow-cohort"):
         shutil.copytree(normalised_model, tmp_path / name)
-    assert only(doctor._models(), "models").value == ", ".join(checkpoint.guards())
+    assert (
+        only(doctor._models(), "models").value == f"{', '.join(checkpoint.guards())} in {tmp_path}"
+    )
     for path in ("bad-weights/model.safetensors", "bad-cohort/cohort.safetensors"):
         (tmp_path / path).write_bytes(b"x")
     (tmp_path / "bad-thresholds" / checkpoint.NORMALISED_FILE).unlink()
@@ -179,7 +187,7 @@ def test_models_are_loaded(
     narrow = Cohort(np.eye(2, 8, dtype=np.float32), fingerprint)
     narrow.save(tmp_path / "narrow-cohort" / COHORT_FILE)
     checks = list(doctor._models())
-    assert only(iter(checks), "models").value == "guard"
+    assert only(iter(checks), "models").value == f"guard in {tmp_path}"
     for name, says in (
         ("bad-weights", "not a whole safetensors file"),
         ("bad-cohort", "not a whole safetensors file"),
@@ -226,3 +234,61 @@ def test_tensorflow_is_not_imported() -> None:
     code = "import sys; from speakerguard.doctor import *; diagnose(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "tensorflow" not in run.stdout.split()
+
+
+def test_what_needs_torch_is_not_looked_at_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    without = {"torch", "tensorboard"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in without else real(n))
+    assert only(doctor._cuda(), "CUDA").ok is True
+    extras = only(doctor._extras(), "extras")
+    assert "train (lacks torch, tensorboard)" in extras.value.partition("not installed: ")[2]
+    assert "evaluate" in extras.value.partition(";")[0]
+    assert (extras.ok, "speakerguard[NAME]" in extras.advice) == (True, True)
+
+
+def test_markers_and_what_only_cuda_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "requirements.lock").write_text("nosuch==2 ; python_version < '3' \\\n  --hash=1\n")
+    (tmp_path / "requirements-torch.lock").write_text(
+        f"nvidia-x==1 ; sys_platform == 'linux' \\\n  --hash=1\nnumpy=={np.__version__} \\\n"
+    )
+    assert only(doctor._lock(), "locked versions").value == "all 1 as locked"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are Unix's")
+def test_a_store_that_others_can_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "voices.db"
+    monkeypatch.setenv("SPEAKERGUARD_STORE", str(path))
+    ProfileStore().add(Profile("a", "model", np.ones((1, 4), np.float32) / 2, (1.0,), ("x",)))
+    path.chmod(0o640)
+    check = only(doctor._store(), "store's permissions")
+    assert (check.ok, check.value) == ("warning", "640")
+    assert f"chmod go= '{path}'" in check.advice
+    path.chmod(0o600)
+    assert only(doctor._store(), "store's permissions").ok is True
+
+
+def test_an_installed_model_that_was_changed_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = []
+    for name in ("good", "bad", "gone"):
+        file = metadata.PackagePath(f"speakerguard/_checkpoints/{name}/model.safetensors")
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(name)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()
+        file.hash = metadata.FileHash(f"sha256={digest.rstrip('=')}")
+        file.dist = metadata.PathDistribution(tmp_path / "x.dist-info")
+        files.append(file)
+    monkeypatch.setattr(metadata, "files", lambda name: files)
+    assert only(doctor._files(), "model files").value == "all 3 as the package has them"
+    (tmp_path / files[1]).write_text("Bad")
+    (tmp_path / files[2]).unlink()
+    check = only(doctor._files(), "model files")
+    assert check.ok is False
+    assert "bad/model.safetensors, gone/model.safetensors" in check.value
+    assert "good" not in check.value

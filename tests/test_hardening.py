@@ -49,9 +49,9 @@ def made(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clips(speech: dict[str, list[Path]]) -> torch.Tensor:
+def clips(real_speech: dict[str, list[Path]]) -> torch.Tensor:
     """A second of each of four real speakers, at different levels: (4, 16000)."""
-    middles = [read(files[0])[8_000:24_000] for files in speech.values()]
+    middles = [read(files[0])[8_000:24_000] for files in real_speech.values()]
     levels = torch.tensor([[1.0], [0.7], [0.4], [0.2]])
     clips: torch.Tensor = torch.from_numpy(np.stack(middles)) * levels
     return clips
