@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
+from speakerguard.workers import begin_worker
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker
@@ -74,7 +74,7 @@ def work(
 ) -> Iterator[tuple[Job, Result]]:
     """Jobs with their results, as they are finished; with one worker, in this process.
 
-    Ctrl-C, or any other end of the loop, ends the workers at once.
+    Ctrl-C, or any other end of the loop or of this process, ends the workers at once.
 
     Args:
         function: of a module, so that a new process finds it; its jobs must pickle.
@@ -119,10 +119,10 @@ def work(
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:
-    """Workers share the machine, a thread each; Ctrl-C is the parent's to handle."""
+    """Workers share the machine, a thread each."""
+    begin_worker()
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if prepare:
         prepare()

@@ -23,6 +23,7 @@ from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.speech import load_speech
 from speakerguard.trials import speaker_of
+from speakerguard.workers import begin_worker
 
 SEGMENT_SECONDS = 6.0
 MIN_SEGMENT_SECONDS = 0.8
@@ -206,7 +207,7 @@ def _cut_all(
     if workers <= 1:
         yield from zip(utterances, map(_cut, full), strict=True)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=begin_worker) as pool:
         yield from zip(utterances, pool.map(_cut, full, chunksize=16), strict=True)
 
 
