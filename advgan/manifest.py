@@ -7,6 +7,7 @@ killed run loses at most the one in hand. The other two are made from it.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
             # what a kill left of the line before must not swallow this one
             whole = file.tell() == 0 or path.read_bytes()[-1:] == b"\n"
             file.write(line if whole else "\n" + line)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}). Make room, then run the same command "

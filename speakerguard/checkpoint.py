@@ -8,12 +8,11 @@ error, never random weights. Torch is imported only by what makes or takes a tor
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,19 +124,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     Raises:
         UsageError: it cannot be written, as on a full disk; an older file of that name stays.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # its save_file would leave a file of its own at a kill
 
-    with whole_file(path) as part, as_os_error():
-        save_file(tensors, part, metadata=metadata)
-
-
-@contextlib.contextmanager
-def as_os_error() -> Iterator[None]:
-    """Make an OSError again of what safetensors makes of a full disk."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from None
+    with whole_file(path) as part:
+        part.write_bytes(save(tensors, metadata))
 
 
 def load(path: Path) -> tuple[SpeakerEncoder, str]:

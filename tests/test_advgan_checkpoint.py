@@ -60,11 +60,12 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
     network = Generator(GeneratorConfig(width=8, blocks=1))
     fingerprint = checkpoint.save("generator", network, path)
 
-    def full(_: object, part: Path, **__: object) -> None:
-        part.write_bytes(b"half")
+    def full(part: Path, content: bytes) -> int:
+        with part.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UsageError, match=r"No space left on device.*Make room"):
         checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
     assert checkpoint.load("generator", path).fingerprint == fingerprint

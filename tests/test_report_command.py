@@ -167,7 +167,7 @@ def test_two_pictures_are_drawn(tmp_path: Path) -> None:
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert not draw_curves(report.model_copy(update={"curves": []}), tmp_path / "none.png")
     with pytest.raises(UsageError, match="cannot be written"):
-        draw_matrix(report, tmp_path / "no" / "folder.png")
+        draw_matrix(report, tmp_path / "picture.png" / "in.png")
 
 
 def test_a_page_without_sound_is_whole() -> None:
