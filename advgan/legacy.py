@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from advgan.command import ending
@@ -83,7 +84,12 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> GeneratorConfig:
     blocks = len({name.split(".")[2] for name in state if name.startswith("encoder.blocks.")})
     if not blocks:
         raise CheckpointError(f"{path}: its encoder has no blocks, so it is not AGAIN-VC's.")
-    return GeneratorConfig(bands=bands, width=width, content=content, blocks=blocks, legacy=True)
+    try:
+        return GeneratorConfig(
+            bands=bands, width=width, content=content, blocks=blocks, legacy=True
+        )
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {error.errors()[0]['msg']}; not AGAIN-VC's.") from None
 
 
 def main(arguments: Sequence[str]) -> None:
