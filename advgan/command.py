@@ -11,9 +11,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import active_children, get_context
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from speakerguard.audio import printable
+from speakerguard.audio import printable, printable_lines
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
 from speakerguard.workers import begin_worker
 
@@ -39,8 +39,7 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     try:
         yield
     except SpeakerguardError as error:
-        lines = map(printable, str(error).splitlines())
-        print(f"{program}:", "\n".join(lines), file=sys.stderr)
+        print(f"{program}: {printable_lines(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         advice = "Check the path, its permissions and the disk."
@@ -52,6 +51,13 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     except Exception:  # nobody foresaw it
         traceback.print_exc()
         sys.exit(BUG)
+
+
+class Parser(argparse.ArgumentParser):
+    """Options whose errors, which quote what was given, can be shown on any terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
-from advgan.command import at_least, ending, work
+from advgan.command import Parser, at_least, ending, work
 from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav, some_of
 from advgan.described import check_config, check_dsp
 from advgan.fitting import STEPS
@@ -361,7 +361,7 @@ def add_settings(parser: argparse.ArgumentParser, steps: int) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="advgan-infer", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from advgan.command import ending
 from advgan.generator import Generator, GeneratorConfig
+from speakerguard.audio import printable
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import CheckpointError, UsageError
 
@@ -102,7 +103,8 @@ def main(arguments: Sequence[str]) -> None:
         source, folder = map(Path, arguments)
         path, about = folder / MODEL_FILE, {"objective": "vc", "converted_from": source.name}
         fingerprint = checkpoint.save("generator", load_pth(source), path, about=about)
-        print(f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}")
+        said = f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}"
+        print(printable(said))
 
 
 if __name__ == "__main__":
