@@ -178,7 +178,7 @@ def _whole(out: Path, row: dict[str, Any]) -> bool:
     if row.get("error"):
         return True
     path = out / str(row.get("output"))
-    return path.is_file() and file_hash(path) == row["sha256"]
+    return path.is_file() and file_hash(path) == row.get("sha256")
 
 
 def _keep_settings(out: Path, session: Session, corpus: Path) -> None:
