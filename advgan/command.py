@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +101,9 @@ def work(
         return
     coming, others = iter(jobs), set(active_children())
     spawned = get_context("spawn")  # a fork would copy threads that hold locks
+    packed = pickle.dumps(prepare)  # what it imports can wait until the worker has begun
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), spawned, initializer=_begin, initargs=(prepare,)
+        min(workers, len(jobs)), spawned, initializer=_begin, initargs=(packed,)
     ) as pool:
         try:
             waiting: dict[Future[Result], Job] = {}
@@ -124,11 +126,11 @@ def work(
             raise
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
+def _begin(packed: bytes) -> None:
     """Workers share the machine, a thread each."""
     begin_worker()
     import torch
 
     torch.set_num_threads(1)
-    if prepare:
+    if prepare := pickle.loads(packed):
         prepare()

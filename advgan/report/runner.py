@@ -50,7 +50,12 @@ def run(
         UsageError: ``out`` cannot be written.
         InterruptedRunError: Ctrl-C; the same command goes on from there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: no folder can be made there ({error.strerror}). Name another with --out."
+        ) from None
     path = rows_file(out, digest)
     read, pairs = read_rows(path, digest, keys), range(len(plan.pairs))
     rows = {(row.pair, row.attack): row for row in read if row.pair in pairs}
