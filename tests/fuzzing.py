@@ -4,8 +4,8 @@
 
 Input number ``n`` of a kind and seed is always the same. Every one must be answered or raise a
 SpeakerguardError, within :data:`LONGEST` seconds and :data:`MEMORY` bytes, and nothing may be
-printed. The process ends at the first that is not so, and says which; a crash of a native library
-or a limit of the system ends it as well.
+printed on standard output. The process ends at the first that is not so, and says which; a crash of
+a native library or a limit of the system ends it as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ import soundfile
 
 from speakerguard.errors import SpeakerguardError
 
-LONGEST = 20.0  # seconds for one input, on a busy machine
+LONGEST = 10.0  # seconds of processor for one input
+HANGING = 120.0  # seconds in all, on a busy machine
 MEMORY = 600 << 20  # bytes that all of them may take beyond what the libraries do
 
 Rng = np.random.Generator
@@ -457,7 +458,8 @@ def main() -> None:
                 break
             out.write(f"{number}\n")
             rng = np.random.default_rng([options.seed, zlib.crc32(options.kind.encode()), number])
-            faulthandler.dump_traceback_later(LONGEST, exit=True)
+            faulthandler.dump_traceback_later(HANGING, exit=True)
+            before = time.process_time()
             try:
                 attempt(rng)
             except SpeakerguardError:
@@ -466,6 +468,8 @@ def main() -> None:
                 traceback.print_exc()
                 sys.exit(1)
             faulthandler.cancel_dump_traceback_later()
+            if (took := time.process_time() - before) > LONGEST:
+                sys.exit(f"took {took:.1f} s of processor")
             if os.fstat(heard.fileno()).st_size:
                 heard.seek(0)
                 sys.exit(f"printed on standard output: {heard.read()[:200]!r}")
