@@ -14,7 +14,7 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import NoReturn, TypeVar
 
-from speakerguard.audio import printable, printable_lines
+from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
 from speakerguard.workers import begin_worker
 
@@ -52,6 +52,11 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     except Exception:  # nobody foresaw it
         traceback.print_exc()
         sys.exit(BUG)
+
+
+def printable_lines(text: object) -> str:
+    """``text`` of several lines, each as :func:`speakerguard.audio.printable` has it."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 class Parser(argparse.ArgumentParser):

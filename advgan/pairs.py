@@ -44,30 +44,23 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
         TrialError: a line cannot be used or a file is missing; the message names both.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TrialError(f"{path}: cannot be read ({error}). Check its name.") from None
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
     if rows and all(len(c) >= 3 and c[0] not in {"0", "1"} and c[-1] not in _LABELS
                     for _, c in rows):  # fmt: skip
-        for number, columns in rows:
-            if not all(name.strip() for name in columns):
-                raise TrialError(
-                    f"{path}: line {number} has an empty column. Columns are source, target and "
-                    "what is enrolled, with one tab between two."
-                )
         pairs = [Pair(c[0], c[1], tuple(c[2:]), number) for number, c in rows]
     else:
         pairs = _from_trials(path)
+    several = len({speaker_of(name) for pair in pairs for name in pair.files}) > 1
     for pair in pairs:
         for name in pair.files:
-            if not _is_file(root / name):
+            if not (root / name).is_file():
                 raise TrialError(
                     f"{root / name}: no such file, asked for by line {pair.line} of {path}. "
                     "Names in the list start from the folder given with it."
                 )
-    several = len({speaker_of(name) for pair in pairs for name in pair.files}) > 1
-    for pair in pairs:
         if pair.target in pair.enrol:
             raise TrialError(
                 f"{path}: line {pair.line} gives the attacker a recording that is enrolled "
@@ -81,13 +74,6 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
                 "first."
             )
     return pairs
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # too long a name
-        return False
 
 
 def _from_trials(path: Path) -> list[Pair]:

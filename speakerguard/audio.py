@@ -314,8 +314,3 @@ def printable(text: object) -> str:
     """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
     hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
     return "".join(ascii(c)[1:-1] if category(c) in hidden else c for c in str(text))
-
-
-def printable_lines(text: object) -> str:
-    """``text`` of several lines, each as :func:`printable` has it."""
-    return "\n".join(map(printable, str(text).split("\n")))

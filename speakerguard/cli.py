@@ -372,15 +372,12 @@ def main() -> NoReturn:
             _plug_in()
         app()
     except SpeakerguardError as error:
-        from speakerguard.audio import printable_lines
-
-        print(f"speakerguard: {printable_lines(error)}", file=sys.stderr)
+        print(f"speakerguard: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        from speakerguard.audio import printable
-
-        advice = "Check the path, its permissions and the disk."
-        print(f"speakerguard: {printable(error)}. {advice}", file=sys.stderr)
+        print(
+            f"speakerguard: {error}. Check the path, its permissions and the disk.", file=sys.stderr
+        )
         sys.exit(UsageError.exit_code)
     except Exception:
         traceback.print_exc()

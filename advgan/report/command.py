@@ -70,13 +70,14 @@ def report(
         _replay(plan, case, out)
         return
 
+    from advgan.command import printable_lines
     from advgan.report import assemble, runner
     from advgan.report import compare as comparison
     from advgan.report.bench import judging_peers
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
-    from speakerguard.audio import printable, printable_lines
+    from speakerguard.audio import printable
     from speakerguard.files import file_hash, replace_file
     from speakerguard.verifier import Verifier
 
