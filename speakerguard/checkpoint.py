@@ -8,11 +8,12 @@ error, never random weights. Torch is imported only by what makes or takes a tor
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,6 +129,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
     with whole_file(path) as part:
         part.write_bytes(save(tensors, metadata))
+
+
+@contextlib.contextmanager
+def as_os_error() -> Iterator[None]:
+    """Make an OSError again of what safetensors makes of a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def load(path: Path) -> tuple[SpeakerEncoder, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.checkpoint import read_tensors
+from speakerguard.checkpoint import as_os_error, read_tensors
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 from speakerguard.files import whole_file
 
@@ -93,11 +93,11 @@ class Cohort:
 
     def save(self, path: Path) -> None:
         """Write the cohort, in half precision; the file appears whole or not at all."""
-        from safetensors.numpy import save
+        from safetensors.numpy import save_file
 
         tensors = {"embeddings": self.embeddings.astype(np.float16)}
-        with whole_file(path) as part:
-            part.write_bytes(save(tensors, {"format": FORMAT, "model": self.model}))
+        with whole_file(path) as part, as_os_error():
+            save_file(tensors, part, metadata={"format": FORMAT, "model": self.model})
 
     def normalise(self, enrol: Matrix, test: Matrix) -> npt.NDArray[np.float64]:
         """Scores (n,) of the trials between rows of ``enrol`` (n, D) and ``test`` (n, D).

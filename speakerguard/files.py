@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_left(path.parent, short)
-            held.enter_context(_created(part))
+            mode = held.enter_context(_created(part))
             yield part
+            part.chmod(mode)  # safetensors would keep others from reading it, whatever the umask
             _sync(part)
             if _WINDOWS:
                 held.close()
@@ -66,8 +68,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _created(part: Path) -> Iterator[None]:
-    """Make an empty file, locked as long as this program writes it."""
+def _created(part: Path) -> Iterator[int]:
+    """Make an empty file, locked as long as this program writes it; its permissions."""
     with contextlib.ExitStack() as held:
         while True:
             opened = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
@@ -77,7 +79,7 @@ def _created(part: Path) -> Iterator[None]:
                     fcntl.flock(opened, fcntl.LOCK_EX)
             if part.exists():  # another program may have taken it for left before it was locked
                 break
-        yield
+        yield stat.S_IMODE(os.fstat(opened).st_mode)
 
 
 def _remove_left(folder: Path, short: str) -> None:
