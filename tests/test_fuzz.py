@@ -14,8 +14,8 @@ import pytest
 
 COUNTS = {  # inputs of each kind that take ten seconds or so
     "recordings": 400,
-    "profiles": 800,
-    "lists": 1500,
+    "profiles": 500,
+    "lists": 2000,
     "configurations": 400,
     "reports": 1200,
     "networks": 60,
