@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from advgan.discriminator import Discriminator, DiscriminatorConfig
@@ -24,7 +24,7 @@ from advgan.mel import STANDARD, MelConvention
 from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder, VocoderConfig
 from speakerguard.audio import printable
-from speakerguard.checkpoint import MODEL_FILE, folder, is_name, read_tensors, write_tensors
+from speakerguard.checkpoint import MODEL_FILE, folder, header, is_name, read_tensors, write_tensors
 from speakerguard.errors import CheckpointError
 
 FORMAT = "advgan-1"
@@ -102,16 +102,20 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
         CheckpointError: missing, damaged, of another kind or program, or not fitting.
     """
     path = resolve(kind, model)
-    metadata, state = read_tensors(path, "pt")
+    metadata, _ = read_tensors(path, "pt", names=())
     if metadata.get("format") != FORMAT or metadata.get("kind") != kind:
         found = f"{metadata.get('format', 'not stated')!r} {metadata.get('kind', '')}".strip()
         raise CheckpointError(f"{path}: format is {found}, expected {FORMAT!r} {kind}.")
     try:
-        network = KINDS[kind].build(KINDS[kind].config.model_validate_json(metadata["config"]))
+        config = KINDS[kind].config.model_validate_json(metadata["config"])
         convention = MelConvention.model_validate_json(metadata["mel"])
         about = json.loads(metadata["about"])
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description cannot be used: {error}.") from None
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path}: its description cannot be used: about is no object.")
+    _require_fit(path, kind, config)
+    state = read_tensors(path, "pt")[1]
     found = _fingerprint(metadata["config"], state)
     _require_digest(path, metadata)
     if found != metadata.get("fingerprint"):
@@ -119,7 +123,7 @@ def load(kind: str, model: str | os.PathLike[str]) -> Loaded:
             f"{path}: its fingerprint is {found}, expected {metadata.get('fingerprint')}; the "
             "file was changed or damaged. Copy or download it again."
         )
-    _require_fit(path, network, state)
+    network = KINDS[kind].build(config)
     network.load_state_dict(state, strict=False)
     return Loaded(network.eval(), convention, found, about)
 
@@ -169,9 +173,15 @@ def _state(network: nn.Module) -> Mapping[str, Tensor]:
     return {n: t for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
 
 
-def _require_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    expected = {name: tensor.shape for name, tensor in _state(network).items()}
-    found = {name: tensor.shape for name, tensor in state.items()}
+def _require_fit(path: Path, kind: str, config: BaseModel) -> None:
+    """Refuse tensors that are not the network's, before either takes any memory."""
+    with torch.device("meta"):
+        network = KINDS[kind].build(config)
+    expected = {name: list(tensor.shape) for name, tensor in _state(network).items()}
+    entries, _ = header(path)
+    if foreign := sorted({entry["dtype"] for entry in entries.values()} - {"F16", "F32"}):
+        raise CheckpointError(f"{path}: holds {', '.join(foreign)}; weights are F16 or F32.")
+    found = {name: entry["shape"] for name, entry in entries.items()}
     if expected != found:
         names = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
         raise CheckpointError(f"{path}: tensors do not fit its shape: {sorted(names)[:3]}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import active_children, get_context
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
 from speakerguard.extras import named
+from speakerguard.workers import begin_worker
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker
@@ -41,8 +42,7 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
         with named(program):
             yield
     except SpeakerguardError as error:
-        lines = map(printable, str(error).splitlines())
-        print(f"{program}:", "\n".join(lines), file=sys.stderr)
+        print(f"{program}: {printable_lines(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         advice = "Check the path, its permissions and the disk."
@@ -54,6 +54,18 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
     except Exception:  # nobody foresaw it
         traceback.print_exc()
         sys.exit(BUG)
+
+
+def printable_lines(text: object) -> str:
+    """``text`` of several lines, each as :func:`speakerguard.audio.printable` has it."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+class Parser(argparse.ArgumentParser):
+    """Options whose errors, which quote what was given, can be shown on any terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -76,7 +88,7 @@ def work(
 ) -> Iterator[tuple[Job, Result]]:
     """Jobs with their results, as they are finished; with one worker, in this process.
 
-    Ctrl-C, or any other end of the loop, ends the workers at once.
+    Ctrl-C, or any other end of the loop or of this process, ends the workers at once.
 
     Args:
         function: of a module, so that a new process finds it; its jobs must pickle.
@@ -96,8 +108,9 @@ def work(
         return
     coming, others = iter(jobs), set(active_children())
     spawned = get_context("spawn")  # a fork would copy threads that hold locks
+    packed = pickle.dumps(prepare)  # what it imports can wait until the worker has begun
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), spawned, initializer=_begin, initargs=(prepare,)
+        min(workers, len(jobs)), spawned, initializer=_begin, initargs=(packed,)
     ) as pool:
         try:
             waiting: dict[Future[Result], Job] = {}
@@ -120,11 +133,11 @@ def work(
             raise
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
-    """Workers share the machine, a thread each; Ctrl-C is the parent's to handle."""
+def _begin(packed: bytes) -> None:
+    """Workers share the machine, a thread each."""
+    begin_worker()
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if prepare:
+    if prepare := pickle.loads(packed):
         prepare()

@@ -53,8 +53,8 @@ class AttackerRunConfig(RunConfig):
     """
 
     data: SpeechConfig
-    batch: int = Field(default=32, ge=1)
-    frames: int = Field(default=128, ge=32)
+    batch: int = Field(default=32, ge=1, le=65_536)
+    frames: int = Field(default=128, ge=32, le=65_536)
     optimiser: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(default=5e-4, gt=0)
     warmup: int = Field(default=50, ge=0)
@@ -159,8 +159,8 @@ class AdversarialConfig(AttackerRunConfig):
     guard: str = "guard"
     point: str | None = None
     vocoder: str = "griffin-lim"
-    iterations: int = Field(default=8, ge=1)
-    target_seconds: float = Field(default=4.0, ge=0)
+    iterations: int = Field(default=8, ge=1, le=1000)
+    target_seconds: float = Field(default=4.0, ge=0, le=600)
     target_speeds: tuple[Speed, Speed] = (1.0, 1.0)
     target_mixing: float = Field(default=0.0, ge=0, le=1)
     target_noise: float = Field(default=0.0, ge=0)

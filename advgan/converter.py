@@ -142,6 +142,10 @@ class Converter:
                     "(--load again-vc)"
                 )
                 self.guard = guard_of(self.name, loaded, guard, advice)
+        if (bands := self.generator.config.bands) != STANDARD.bands:
+            raise CheckpointError(
+                f"the generator {self.name} hears {bands} mel bands; there are {STANDARD.bands}."
+            )
         self.generator.requires_grad_(False)
         self.vocoder = load_vocoder(vocoder)
         self.mel = MelSpectrogram()
@@ -278,6 +282,8 @@ def guard_of(name: str, loaded: checkpoint.Loaded, guard: str, advice: str) -> G
             f"{name} was trained against the guard {trained}, this is {found.fingerprint}: its "
             f"embeddings mean something else. {advice}, or train it again."
         )
+    if loaded.network.config.embedding != (values := found.encoder.config.dimension):  # type: ignore[union-attr]
+        raise CheckpointError(f"{name} is told embeddings of another length than the {values}.")
     return found
 
 

@@ -10,6 +10,7 @@ from advgan.command import ending
 from advgan.converter import default_generator
 from advgan.fitting import STEPS
 from advgan.infer import OUT, Session, Settings, describe
+from speakerguard.audio import printable
 from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
 
@@ -19,7 +20,7 @@ def main() -> None:
     try:
         default_generator()
     except CheckpointError as error:
-        print(f"\nno attack in this demo: {error}")
+        print(f"\nno attack in this demo: {printable(error)}")
         return
     root, _ = find_data()
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]

@@ -23,7 +23,7 @@ class DiscriminatorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(default=24, ge=1)
+    width: int = Field(default=24, ge=1, le=512)
     layers: int = Field(default=4, ge=1, le=5)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from advgan.command import at_least, ending, work
+from advgan.command import Parser, at_least, ending, work
 from advgan.infer import Session, Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
@@ -168,7 +168,8 @@ def run(options: argparse.Namespace) -> int:
         ordered = [rows[name] for name in sorted(rows)]  # of a longer run before as well
         write_manifest(out, ordered, vars(settings) | {"corpus": str(options.corpus)})
     failed = sum(bool(row.get("error")) for row in ordered)
-    print(f"{len(ordered) - failed} converted, {failed} failed; listed in {out / 'manifest.tsv'}")
+    listed = printable(out / "manifest.tsv")
+    print(f"{len(ordered) - failed} converted, {failed} failed; listed in {listed}")
     return failed
 
 
@@ -177,7 +178,7 @@ def _whole(out: Path, row: dict[str, Any]) -> bool:
     if row.get("error"):
         return True
     path = out / str(row.get("output"))
-    return path.is_file() and file_hash(path) == row["sha256"]
+    return path.is_file() and file_hash(path) == row.get("sha256")
 
 
 def _keep_settings(out: Path, session: Session, corpus: Path) -> None:
@@ -194,7 +195,7 @@ def _keep_settings(out: Path, session: Session, corpus: Path) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="advgan-generate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -38,12 +38,12 @@ class GeneratorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bands: int = Field(default=80, ge=1)
-    width: int = Field(default=256, ge=1)
-    content: int = Field(default=4, ge=1)
-    blocks: int = Field(default=6, ge=1)
-    guidance: float = Field(default=0.1, gt=0)
-    embedding: int = Field(default=0, ge=0)
+    bands: int = Field(default=80, ge=1, le=512)
+    width: int = Field(default=256, ge=1, le=2048)
+    content: int = Field(default=4, ge=1, le=2048)
+    blocks: int = Field(default=6, ge=1, le=32)
+    guidance: float = Field(default=0.1, gt=0, le=100)
+    embedding: int = Field(default=0, ge=0, le=4096)
     legacy: bool = False
 
 

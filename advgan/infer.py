@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from advgan import checkpoint
-from advgan.command import at_least, ending, work
+from advgan.command import Parser, at_least, ending, work
 from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav, some_of
 from advgan.described import check_config, check_dsp
 from advgan.fitting import STEPS
@@ -194,12 +194,18 @@ def recordings(path: Path) -> list[Path]:
         UsageError: there is none.
     """
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+        named = (p for p in path.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+        found = sorted(p for p in named if p.is_file())
         if found:
             return found
         raise UsageError(f"{path}: holds no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}).")
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. Check the path.")
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: is a pipe or a device, and recordings are read more than once. Save it to a "
+            "file first."
+        )
     return [path]
 
 
@@ -287,7 +293,7 @@ def run(options: argparse.Namespace) -> int:
         said = f"fitting {count} in {settings.steps} steps; --steps 0 converts in one pass"
         print(said, file=sys.stderr, flush=True)
     failures = sum(_show(result, job) for job, result in work(run_job, jobs, options.njobs))
-    if failures:
+    if failures and len(jobs) > 1:
         print(f"advgan-infer: {failures} of {len(jobs)} failed, listed above", file=sys.stderr)
     return failures
 
@@ -361,7 +367,7 @@ def add_settings(parser: argparse.ArgumentParser, steps: int) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="advgan-infer", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from advgan.command import ending
 from advgan.generator import Generator, GeneratorConfig
+from speakerguard.audio import printable
 from speakerguard.checkpoint import MODEL_FILE
 from speakerguard.errors import CheckpointError, UsageError
 
@@ -83,7 +85,12 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> GeneratorConfig:
     blocks = len({name.split(".")[2] for name in state if name.startswith("encoder.blocks.")})
     if not blocks:
         raise CheckpointError(f"{path}: its encoder has no blocks, so it is not AGAIN-VC's.")
-    return GeneratorConfig(bands=bands, width=width, content=content, blocks=blocks, legacy=True)
+    try:
+        return GeneratorConfig(
+            bands=bands, width=width, content=content, blocks=blocks, legacy=True
+        )
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {error.errors()[0]['msg']}; not AGAIN-VC's.") from None
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -96,7 +103,8 @@ def main(arguments: Sequence[str]) -> None:
         source, folder = map(Path, arguments)
         path, about = folder / MODEL_FILE, {"objective": "vc", "converted_from": source.name}
         fingerprint = checkpoint.save("generator", load_pth(source), path, about=about)
-        print(f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}")
+        said = f"saved {path}, fingerprint {fingerprint}; use it with advgan-infer --load {folder}"
+        print(printable(said))
 
 
 if __name__ == "__main__":

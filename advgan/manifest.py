@@ -7,6 +7,7 @@ killed run loses at most the one in hand. The other two are made from it.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,17 +24,20 @@ COLUMNS = (
 
 
 def read_journal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished and failed conversions by their id; a line cut off by a kill is dropped."""
+    """Finished and failed conversions by their id; a line cut off by a kill, or damaged, is no
+    row: what it was about is converted again.
+    """
     path = folder / JOURNAL
     if not path.exists():
         return {}
     rows: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text("utf-8", "surrogateescape").split("\n"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        rows[row["id"]] = row
+        if isinstance(row, dict) and isinstance(row.get("id"), str):
+            rows[row["id"]] = row
     return rows
 
 
@@ -50,6 +54,8 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
             # what a kill left of the line before must not swallow this one
             whole = file.tell() == 0 or path.read_bytes()[-1:] == b"\n"
             file.write(line if whole else "\n" + line)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}). Make room, then run the same command "
@@ -70,7 +76,7 @@ def write_manifest(
         "settings": dict(settings),
         "converted": len(done),
         "failed": len(rows) - len(done),
-        "accepted": sum(bool(row["accepted"]) for row in done),
+        "accepted": sum(bool(row.get("accepted")) for row in done),
         "rows": list(rows),
     }
     replace_file(folder / JSON, json.dumps(summary, indent=1, default=str) + "\n")

@@ -27,10 +27,10 @@ class PerturberConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(default=256, ge=1)
-    blocks: int = Field(default=5, ge=1)
-    window: int = Field(default=512, ge=4, multiple_of=4)
-    embedding: int = Field(default=192, ge=1)
+    width: int = Field(default=256, ge=1, le=2048)
+    blocks: int = Field(default=5, ge=1, le=12)
+    window: int = Field(default=512, ge=4, le=4096, multiple_of=4)
+    embedding: int = Field(default=192, ge=1, le=4096)
     epsilon: float = Field(default=EPSILON, gt=0, le=0.1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from advgan.mel import STANDARD, MelSpectrogram, read
-from speakerguard.files import whole_file
+from speakerguard.plots import save
 
 
 def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> None:
@@ -33,5 +33,4 @@ def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> 
         )  # fmt: skip
         axis.set(title=title, ylabel="Mel band", xlabel="Time (s)")
     figure.colorbar(image, ax=axes, label="log10 magnitude")
-    with whole_file(path) as part:
-        figure.savefig(part, dpi=110, format="png")
+    save(figure, path, dpi=110)

@@ -5,11 +5,10 @@ advgan-train vc --config configs/advgan-vc.yaml
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from advgan.command import ending
+from advgan.command import Parser, ending
 from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
 from speakerguard.audio import printable
 from speakerguard.config import load_as
@@ -49,7 +48,7 @@ def train(kind: str, path: Path, report: Report = print) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="advgan-train", description=__doc__)
+    parser = Parser(prog="advgan-train", description=__doc__)
     parser.add_argument("kind", choices=KINDS, help="what to train")
     parser.add_argument("--config", "-c", type=Path, required=True, help="a file of configs/")
     options = parser.parse_args(arguments)

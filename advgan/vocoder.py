@@ -121,10 +121,10 @@ class VocoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(default=256, ge=1)
-    hidden: int = Field(default=768, ge=1)
-    blocks: int = Field(default=6, ge=1)
-    iterations: int = Field(default=0, ge=0)
+    width: int = Field(default=256, ge=1, le=2048)
+    hidden: int = Field(default=768, ge=1, le=8192)
+    blocks: int = Field(default=6, ge=1, le=32)
+    iterations: int = Field(default=0, ge=0, le=1000)
 
 
 class NeuralVocoder(nn.Module):

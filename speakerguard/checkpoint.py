@@ -134,10 +134,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     Raises:
         UsageError: it cannot be written, as on a full disk; an older file of that name stays.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # its save_file would leave a file of its own at a kill
 
-    with whole_file(path) as part, as_os_error():
-        save_file(tensors, part, metadata=metadata)
+    with whole_file(path) as part:
+        part.write_bytes(save(tensors, metadata))
 
 
 @contextlib.contextmanager

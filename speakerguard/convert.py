@@ -144,7 +144,7 @@ def to_deep_speaker(encoder: SpeakerEncoder, path: str | os.PathLike[str]) -> No
             f"{', '.join(strange)}."
         )
     weights = weights_of(encoder)
-    with whole_file(path) as part, h5py.File(part, "w") as file:
+    with whole_file(path) as part, h5py.File(part, "w", locking=False) as file:
         file.attrs["layer_names"] = [name.encode() for name in weights]
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = KERAS.encode()

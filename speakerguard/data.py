@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE
 from speakerguard.errors import AudioError, UsageError
+from speakerguard.files import replace_file, whole_file
 from speakerguard.speech import load_speech
 from speakerguard.trials import speaker_of
+from speakerguard.workers import begin_worker
 
 SEGMENT_SECONDS = 6.0
 MIN_SEGMENT_SECONDS = 0.8
@@ -180,22 +182,16 @@ def _write(
 
     ``skipped`` is read when all pieces are written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[int, int, str | None, str]] = []
     position = 0
-    part = folder / f"{os.getpid()}.part"  # two runs may prepare the same speech at once
-    with part.open("wb") as out:
+    with whole_file(folder / "speech.i16") as part, part.open("wb") as out:
         for piece, speaker, utterance in pieces:
             out.write(piece.tobytes())
             rows.append((position, len(piece), speaker, utterance))
             position += len(piece)
-    if not rows:
-        part.unlink()
-        return 0
-    part.replace(folder / "speech.i16")
-    index = {"root": name, "segments": rows, "skipped": skipped}
-    part.write_text(json.dumps(index), encoding="utf-8")
-    part.replace(folder / "index.json")
+    if rows:
+        index = {"root": name, "segments": rows, "skipped": skipped}
+        replace_file(folder / "index.json", json.dumps(index))
     return len(rows)
 
 
@@ -206,7 +202,7 @@ def _cut_all(
     if workers <= 1:
         yield from zip(utterances, map(_cut, full), strict=True)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=begin_worker) as pool:
         yield from zip(utterances, pool.map(_cut, full, chunksize=16), strict=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from speakerguard.data import default_workers
 from speakerguard.devset import DevSet, chosen
 from speakerguard.loop import Task
 from speakerguard.model import SpeakerEncoder
+from speakerguard.workers import begin_worker
 
 
 class EncoderTask(Task):
@@ -67,7 +67,7 @@ class EncoderTask(Task):
             sampler=range(step, self.settings.steps),
             num_workers=workers,
             prefetch_factor=8 if workers else None,
-            worker_init_fn=_leave_ctrl_c,
+            worker_init_fn=begin_worker,
         )
         self.stream = iter(loader)
 
@@ -93,8 +93,3 @@ class EncoderTask(Task):
         """See :meth:`Task.end`."""
         if self.world > 1:
             torch.distributed.destroy_process_group()
-
-
-def _leave_ctrl_c(_: int) -> None:
-    """The step in hand needs its batches; the process that trains ends this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

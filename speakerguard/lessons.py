@@ -37,6 +37,7 @@ from speakerguard.files import replace_file
 from speakerguard.loop import Report
 from speakerguard.morph import invent_voice, mix_voices
 from speakerguard.teacher import FRAME, HINTS, VALUES, Listener, at_speed
+from speakerguard.workers import begin_worker
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME
@@ -187,8 +188,10 @@ class Crops:
             bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
             listener, progress = Listener(), each_tenth(report, "crops", done)
             numbers = range(done, config.crops)
-            making = DataLoader(_Making(lessons, bank), _TOGETHER, sampler=numbers,
-                                num_workers=config.workers)  # fmt: skip
+            making = DataLoader(
+                _Making(lessons, bank), _TOGETHER, sampler=numbers, num_workers=config.workers,
+                worker_init_fn=begin_worker,
+            )  # fmt: skip
             for waveforms in making:
                 rows = slice(done, done + len(waveforms))
                 crops[rows] = torch.round(waveforms * 32_767)

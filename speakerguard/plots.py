@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard.errors import UsageError
+from speakerguard.files import whole_file
 from speakerguard.metrics import DetCurve, FloatArray, checked_scores, error_rates
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def plot_det(curves: Mapping[str, DetCurve], path: str | Path) -> None:
     axes.set(title="Detection error trade-off", xlabel="False accept rate (%)")
     axes.set_ylabel("Miss rate (%)")
     figure.legend(loc="outside lower center")
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_scores(
@@ -109,7 +110,7 @@ def plot_scores(
         )
     axes.set(title="Scores of the trials", xlabel=f"Score ({unit})", ylabel="Density")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_claims(
@@ -143,7 +144,7 @@ def plot_claims(
     axes.invert_yaxis()
     axes.set(title="Accepted to the right, rejected to the left", xlabel=f"Score ({unit})")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_history(records: Sequence[Mapping[str, object]], path: str | Path) -> None:
@@ -179,7 +180,7 @@ def plot_history(records: Sequence[Mapping[str, object]], path: str | Path) -> N
             axes.set_ylim(bottom=0)
     figure.axes[0].set_title("Training")
     figure.axes[-1].set_xlabel("Step")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, Axes]:
@@ -195,11 +196,18 @@ def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, Axes]
     return figure, rows[0]
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that is no picture format
-        raise UsageError(f"{path}: the picture cannot be written ({error}).") from error
+def save(figure: Figure, path: str | Path, **options: Any) -> None:
+    """Write a figure in the format that the file's ending names, with ``savefig``'s ``options``.
+
+    Raises:
+        UsageError: the ending is no picture's, or it cannot be written.
+    """
+    kind, known = Path(path).suffix[1:].lower(), figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        kinds = ", ".join(sorted(known))
+        raise UsageError(f"{path}: cannot be written: no picture ends so. Choose of {kinds}.")
+    with whole_file(Path(path)) as part:
+        figure.savefig(part, format=kind, **options)
 
 
 def _series(records: Sequence[Mapping[str, object]], key: str) -> FloatArray:

@@ -27,7 +27,7 @@ from speakerguard.batches import each_tenth
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.demo_voices import SENTENCES, Espeak, Voice, variants
 from speakerguard.errors import UsageError
-from speakerguard.files import replace_file
+from speakerguard.files import replace_file, whole_file
 from speakerguard.loop import Report
 from speakerguard.morph import change_voice, mix_voices
 from speakerguard.peers import CamPlusPlus
@@ -238,10 +238,10 @@ def _stored(clip: Waveform) -> bytes:
 
 
 def _write(folder: Path, clips: list[bytes]) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number:03d}.opus" for number in range(1, len(clips) + 1)]
     for name, clip in zip(names, clips, strict=True):
-        (folder / name).write_bytes(clip)
+        with whole_file(folder / name) as part:
+            part.write_bytes(clip)
     return names
 
 

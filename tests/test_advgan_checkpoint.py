@@ -1,6 +1,9 @@
 """Model files of the attacker: what comes back, and what is refused."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,9 @@ from advgan import checkpoint
 from advgan.discriminator import Discriminator, DiscriminatorConfig
 from advgan.generator import Generator, GeneratorConfig
 from advgan.mel import STANDARD, MelConvention
+from advgan.perturber import Perturber, PerturberConfig
 from advgan.vocoder import NeuralVocoder, VocoderConfig
+from speakerguard.checkpoint import read_tensors, write_tensors
 from speakerguard.errors import CheckpointError, UsageError
 
 
@@ -38,6 +43,88 @@ def test_checkpoints_come_back_and_nothing_else_passes_for_one(tmp_path: Path) -
         checkpoint.load("generator", path)
 
 
+HUGE = 2**62
+
+
+@pytest.mark.parametrize(
+    ("kind", "network", "config"),
+    [
+        ("generator", Generator(GeneratorConfig(width=8, blocks=1)), config)
+        for config in (
+            {"width": HUGE}, {"width": 2000}, {"width": -8}, {"width": 8.5}, {"width": None},
+            {"blocks": HUGE}, {"blocks": 31}, {"blocks": 0}, {"bands": HUGE}, {"content": HUGE},
+            {"embedding": HUGE}, {"embedding": 4000}, {"guidance": float("inf")},
+            {"guidance": float("nan")}, {"unknown": 1}, {"legacy": "perhaps"},
+        )
+    ]
+    + [
+        ("vocoder", NeuralVocoder(VocoderConfig(width=4, hidden=4, blocks=1)), config)
+        for config in (
+            {"hidden": HUGE}, {"hidden": 8000}, {"blocks": HUGE}, {"iterations": HUGE},
+            {"width": "many"},
+        )
+    ]
+    + [
+        ("perturber", Perturber(PerturberConfig(width=4, blocks=1)), config)
+        for config in (
+            {"window": HUGE}, {"window": 4096}, {"blocks": HUGE}, {"blocks": 12}, {"width": HUGE},
+            {"epsilon": 9.0},
+        )
+    ]
+    + [
+        ("discriminator", Discriminator(DiscriminatorConfig(width=2)), config)
+        for config in ({"width": HUGE}, {"width": 500}, {"layers": HUGE}, {"layers": 1.5})
+    ],
+)  # fmt: skip
+def test_no_description_makes_it_build_more_than_the_file_holds(
+    kind: str, network: torch.nn.Module, config: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(kind, network, path)
+    metadata, state = read_tensors(path, "pt")
+    own = json.loads(metadata["config"]) | config
+    text = json.dumps(own)
+    metadata |= {"config": text, "fingerprint": checkpoint._fingerprint(text, state)}
+    write_tensors(path, state, metadata)
+    build = checkpoint.KINDS[kind].build
+
+    def built(config: Any) -> torch.nn.Module:
+        made = build(config)
+        assert all(tensor.is_meta for tensor in made.parameters())
+        return made
+
+    kinds = checkpoint.KINDS | {kind: replace(checkpoint.KINDS[kind], build=built)}
+    monkeypatch.setattr(checkpoint, "KINDS", kinds)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: "):
+        checkpoint.load(kind, path)
+
+
+@pytest.mark.parametrize("key", ["config", "mel", "about"])
+@pytest.mark.parametrize("text", [None, "", "[]", "null", "{", "[" * 100_000, '{"width": 1e400}'])
+def test_a_description_that_is_none(key: str, text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
+    metadata, state = read_tensors(path, "pt")
+    metadata.pop(key)
+    write_tensors(path, state, metadata | ({} if text is None else {key: text}))
+    if (key, text) == ("about", '{"width": 1e400}'):  # it may say anything
+        checkpoint.load("generator", path)
+        return
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: "):
+        checkpoint.load("generator", path)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float64, torch.bool])
+def test_tensors_of_another_type(kind: torch.dtype, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
+    metadata, state = read_tensors(path, "pt")
+    write_tensors(path, state | {"decoder.last.bias": torch.zeros(80, dtype=kind)}, metadata)
+    with pytest.raises(CheckpointError, match="weights are F16 or F32"):
+        checkpoint.load("generator", path)
+
+
 def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,11 +148,12 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
     network = Generator(GeneratorConfig(width=8, blocks=1))
     fingerprint = checkpoint.save("generator", network, path)
 
-    def full(_: object, part: Path, **__: object) -> None:
-        part.write_bytes(b"half")
+    def full(part: Path, content: bytes) -> int:
+        with part.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UsageError, match=r"No space left on device.*Make room"):
         checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
     assert checkpoint.load("generator", path).fingerprint == fingerprint

@@ -7,7 +7,7 @@ from multiprocessing import active_children
 
 import pytest
 
-from advgan.command import INTERRUPTED, ending, work
+from advgan.command import INTERRUPTED, Parser, ending, work
 from speakerguard.errors import BUG, AudioError, UsageError
 
 
@@ -29,6 +29,12 @@ def test_an_error_is_a_line_and_an_exit_code(
     printed = capsys.readouterr()
     assert said in printed.err
     assert not printed.out
+
+
+def test_options_are_quoted_without_escape_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Parser(prog="advgan-x").parse_args(["--\x1b[2J"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --\\x1b[2J\n")
 
 
 def test_a_defect_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

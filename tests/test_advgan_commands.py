@@ -1,6 +1,7 @@
 """advgan-infer and advgan-generate: what they write, measure, refuse, and go on with."""
 
 import json
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -343,6 +344,17 @@ def test_a_killed_set_goes_on_and_lists_failures(
     listed.write_text("\t".join(found[1][key] for key in ("source", "target", "enrol")) + "\n")
     with pytest.raises(UsageError, match="other pairs"):
         generate.run(generate.parse([*command, "--pairs", str(listed)]))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices with names")
+def test_what_can_be_read_but_once_is_no_recording(tmp_path: Path) -> None:
+    """A pipe would be waited for for ever at the second reading."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", Path(os.devnull)):
+        with pytest.raises(UsageError, match="is a pipe or a device"):
+            infer.recordings(path)
+    with pytest.raises(UsageError, match="holds no recordings"):
+        infer.recordings(tmp_path)
 
 
 def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

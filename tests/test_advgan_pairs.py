@@ -80,3 +80,21 @@ def test_a_list_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"\xe9\tb\tc\n")
     with pytest.raises(TrialError, match="cannot be read"):
         read_pairs(tmp_path / "latin.tsv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b/1.wav\t\ta/1.wav\n", "line 1"),
+        ("b/1.wav\ta/1.wav\ta/2.wav\n\ta/1.wav\ta/2.wav\n", "line 2"),
+        ("/\t.\t..\n", "/: no such file"),
+        ("b/1.wav\t./\ta/1.wav\n", "no such file"),
+        (f"b/1.wav\t{'a' * 999}\ta/1.wav\n", "no such file"),
+        ("b/1.wav\ta\0.wav\ta/1.wav\n", "no such file"),
+    ],
+)
+def test_columns_that_name_no_file(tmp_path: Path, text: str, message: str) -> None:
+    touch(tmp_path, "a/1.wav", "a/2.wav", "b/1.wav")
+    with pytest.raises(TrialError) as error:
+        read_pairs(listed(tmp_path, text), tmp_path)
+    assert message in str(error.value)

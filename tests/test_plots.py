@@ -20,9 +20,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     save = Figure.savefig
 
-    def keep(figure: Figure, path: str | Path) -> None:
+    def keep(figure: Figure, path: str | Path, **options: object) -> None:
         figures.append(figure)
-        save(figure, path)
+        save(figure, path, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return figures
@@ -108,7 +108,8 @@ def test_nothing_to_draw_and_nowhere_to_put_it(tmp_path: Path) -> None:
         plots.plot_history([{"step": 1, "loss": None}], tmp_path / "x.png")
     with pytest.raises(UsageError, match="no target scores"):
         plots.plot_scores([], [0.1], tmp_path / "x.png")
-    for path in (tmp_path / "no" / "x.png", tmp_path / "x.mp3"):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "x.png", tmp_path / "x.mp3"):
         with pytest.raises(UsageError, match="cannot be written"):
             plots.plot_scores([0.9], [0.1], path)
 

@@ -3,21 +3,25 @@
 import copy
 import csv
 import io
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from advgan.report.compare import compare
-from advgan.report.exports import asvspoof5_scores, sasv, trials
+from advgan.report.exports import asvspoof5_scores, junit, sasv, trials
 from advgan.report.leaderboard import table
 from advgan.report.page import page
 from advgan.report.pictures import draw_curves, draw_matrix
 from advgan.report.schema import (
     AttackSummary,
     Cell,
+    Check,
     Curve,
     CurvePoint,
     DefenceSummary,
@@ -77,6 +81,45 @@ def test_guards_are_ranked_by_what_their_best_defence_lets_in() -> None:
     assert rows[1][-2] == "50 (none, rejecting 20)"
     assert "cannot be compared" not in text
     assert "different versions" not in text
+
+
+def test_nothing_in_a_report_reaches_the_terminal_or_the_table_s_columns() -> None:
+    report = made("a\x1b[2J|b\nc", 0.5, 0.25)
+    report.threat.point = "eer\x1b]0;title\x07"
+    report.attacks[0].title = report.defences[1].title = "\x9b31m|\r"
+    text = table([report, made("honest", 0.5, 0.5)])
+    assert not set(text) & set("\x1b\x9b\x07\r")
+    rows = text.splitlines()
+    assert r"| a\x1b[2J\|b\nc |" in text
+    assert len({row.replace(r"\|", "").count("|") for row in rows[:4]}) == 1
+
+
+def test_a_report_without_the_verifier_alone_is_refused() -> None:
+    report = made("a", 0.5, 0.25)
+    report.defences = report.defences[1:]
+    with pytest.raises(UsageError, match="the report of a does not have the verifier alone"):
+        table([report])
+
+
+def test_what_a_suite_calls_itself_makes_whole_xml() -> None:
+    report = made("a", 0.5, 0.25)
+    report.provenance.suite = "s\x1b"
+    check = {"what": "x\x00\x1b", "attack": None, "limit": 0.1, "value": None, "passed": True}
+    report.verdict.checks = [Check.model_validate(check | {"note": "\x08"})]
+    suite = ElementTree.fromstring(junit(report))
+    assert suite.get("name") == r"speakerguard report s\x1b"
+    assert suite[0].get("name") == r"x\x00\x1b"
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "--policy", "\x1b[2J.yaml"], ["leaderboard", "\x1b[2J"], ["\x1b[2J"]]
+)
+def test_a_message_quotes_what_was_given_without_its_escape_codes(words: list[str]) -> None:
+    line = [sys.executable, "-m", "speakerguard", *words]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert r"\x1b[2J" in ran.stderr
+    assert "\x1b" not in ran.stderr
 
 
 def test_reports_that_met_other_attackers_say_so() -> None:
@@ -167,7 +210,7 @@ def test_two_pictures_are_drawn(tmp_path: Path) -> None:
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert not draw_curves(report.model_copy(update={"curves": []}), tmp_path / "none.png")
     with pytest.raises(UsageError, match="cannot be written"):
-        draw_matrix(report, tmp_path / "no" / "folder.png")
+        draw_matrix(report, tmp_path / "picture.png" / "in.png")
 
 
 def test_a_page_without_sound_is_whole() -> None:

@@ -251,6 +251,13 @@ def test_a_worst_case_replays_to_the_same_score(
     assert "no case '9.99'" in str(ran.exception)
 
 
+def test_a_file_is_no_folder_for_a_report(data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = invoke(*options(data, tiny_model, tmp_path / "file"))
+    assert isinstance(ran.exception, UsageError)
+    assert "file: no folder can be made there (File exists)" in str(ran.exception)
+
+
 def test_a_full_disk_loses_nothing_finished(
     done: Path, data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

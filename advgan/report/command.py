@@ -70,12 +70,14 @@ def report(
         _replay(plan, case, out)
         return
 
+    from advgan.command import printable_lines
     from advgan.report import assemble, runner
     from advgan.report import compare as comparison
     from advgan.report.bench import judging_peers
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
+    from speakerguard.audio import printable
     from speakerguard.files import file_hash, replace_file
     from speakerguard.verifier import Verifier
 
@@ -109,8 +111,8 @@ def report(
     for draw, name in ((draw_matrix, "matrix.png"), (draw_curves, "curves.png")):
         if draw(made, out / name):
             names.append(name)
-    print(_summary(made))
-    print(f"\n{', '.join(names)} are in {out}")
+    print(printable_lines(_summary(made)))
+    print(f"\n{', '.join(names)} are in {printable(out)}")
     raise typer.Exit(_exit_code(made, reasons))
 
 
@@ -158,7 +160,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     from advgan.converter import save_wav
     from advgan.report.bench import Bench, Row
     from advgan.report.tally import reaches
-    from speakerguard.audio import SAMPLE_RATE
+    from speakerguard.audio import SAMPLE_RATE, printable
 
     try:
         pair, attack = (int(part) for part in case.split("."))
@@ -180,12 +182,13 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     for name, clip in clips.items():
         made = name == "attack" and entry.built.family == "conversion"
         save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=made)
-    print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
-    print(f"  source.wav, target.wav and attack.wav are in {folder}")
+    who = f"{plan.pairs[pair].source} as {plan.pairs[pair].target}"
+    print(printable(f"case {case}: {entry.title}, {who}"))
+    print(printable(f"  source.wav, target.wav and attack.wav are in {folder}"))
     try:
         bench.judge(row, clips["attack"])
     except AudioError as error:
-        print(f"  REFUSED, so not accepted: {error}")
+        print(printable(f"  REFUSED, so not accepted: {error}"))
         return
     score = row.scores["none"]
     said = "ACCEPT" if reaches(score, bench.threshold) else "REJECT"
@@ -193,7 +196,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     print(f"  scores in {bench.verifier.scoring.unit}")
     for title, value in row.scores.items():
         if title != "none":
-            print(f"  behind {title}: {_behind(bench.defences[title], value, row)}")
+            print(printable(f"  behind {title}: {_behind(bench.defences[title], value, row)}"))
 
 
 def _behind(defence: Defence, score: float | None, row: Row) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from advgan.report.schema import Case, DefenceSummary, Report
+from speakerguard.audio import printable
 from speakerguard.files import replace_file
 
 
@@ -104,19 +105,21 @@ def junit(report: Report) -> str:
     checks = report.verdict.checks
     suite = ElementTree.Element(
         "testsuite",
-        name=f"speakerguard report {report.provenance.suite}",
+        name=printable(f"speakerguard report {report.provenance.suite}"),
         tests=str(len(checks)),
         failures=str(sum(not check.passed for check in checks)),
         skipped=str(sum(check.passed and check.value is None for check in checks)),
     )
     for check in checks:
-        test = ElementTree.SubElement(suite, "testcase", classname="policy", name=check.what)
+        test = ElementTree.SubElement(
+            suite, "testcase", classname="policy", name=printable(check.what)
+        )
         shown = "not measured" if check.value is None else f"{100 * check.value:.2f} %"
         text = f"{shown}, limit {100 * check.limit:.2f} %"
         if not check.passed:
-            ElementTree.SubElement(test, "failure", message=text).text = check.note
+            ElementTree.SubElement(test, "failure", message=text).text = printable(check.note)
         elif check.value is None:
-            ElementTree.SubElement(test, "skipped", message=check.note)
+            ElementTree.SubElement(test, "skipped", message=printable(check.note))
         else:
             ElementTree.SubElement(test, "system-out").text = text
     ElementTree.indent(suite)

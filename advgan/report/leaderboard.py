@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speakerguard.audio import printable
 from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ def table(reports: list[Report]) -> str:
             "worst behind best defence", "pairs"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for report in sorted(reports, key=lambda r: (_price(_best(r)), _worst_alone(r))):
-        alone = next(d for d in report.defences if d.title == "none")
+        alone = _alone(report)
         best = _best(report)
         share, rejected = (100 * (r.value or 0.0) for r in (best.worst_accepted,
                                                             best.genuine_rejected))  # fmt: skip
         eer = "–" if alone.eer is None else f"{100 * alone.eer:.1f}"
-        cells = [report.threat.model, _shown(alone.genuine_rejected), eer]
+        cells = [_cell(report.threat.model), _shown(alone.genuine_rejected), eer]
         cells += [_family(report, family) for family in FAMILIES]
-        cells += [f"{share:.0f} ({best.title}, rejecting {rejected:.0f})"]
+        cells += [f"{share:.0f} ({_cell(best.title)}, rejecting {rejected:.0f})"]
         cells += [str(report.provenance.pairs_used)]
         lines.append("| " + " | ".join(cells) + " |")
     suites = {(report.provenance.suite_sha256, report.provenance.data_sha256) for report in reports}
@@ -45,9 +46,10 @@ def table(reports: list[Report]) -> str:
         lines.append("\nThe reports differ in suite or data, so their rows cannot be compared.")
     claims = {f"{report.threat.point}, seed {report.provenance.seed}" for report in reports}
     if len(claims) > 1:
+        points = printable("; ".join(sorted(claims)))
         lines.append(
-            f"\nThe reports differ in operating point or seed ({'; '.join(sorted(claims))}), so "
-            "their rows cannot be compared."
+            f"\nThe reports differ in operating point or seed ({points}), so their rows cannot be "
+            "compared."
         )
     attackers = {
         (report.provenance.code, *sorted(report.provenance.weights.items())) for report in reports
@@ -71,7 +73,12 @@ def _family(report: Report, family: str) -> str:
     if not rates:
         return "not run"
     rate, title = max(rates, key=lambda found: found[0].value or 0.0)
-    return f"{_shown(rate)} {title}"
+    return f"{_shown(rate)} {_cell(title)}"
+
+
+def _cell(text: str) -> str:
+    """What a report says, in a cell of a table on any terminal."""
+    return printable(text).replace("|", "\\|")
 
 
 def _best(report: Report) -> DefenceSummary:
@@ -90,7 +97,17 @@ def _price(defence: DefenceSummary) -> float:
 
 
 def _worst_alone(report: Report) -> float:
-    return next(d.worst_accepted.value or 0.0 for d in report.defences if d.title == "none")
+    return _alone(report).worst_accepted.value or 0.0
+
+
+def _alone(report: Report) -> DefenceSummary:
+    for defence in report.defences:
+        if defence.title == "none":
+            return defence
+    raise UsageError(
+        f"the report of {report.threat.model} does not have the verifier alone among its defences, "
+        "so it is damaged. Make it again."
+    )
 
 
 def _shown(rate: Rate) -> str:

@@ -8,8 +8,7 @@ import numpy as np
 
 from advgan.report.draw import AXIS_NAMES
 from advgan.report.schema import Report
-from speakerguard.errors import UsageError
-from speakerguard.plots import COLOURS, DASHES
+from speakerguard.plots import COLOURS, DASHES, save
 
 
 def draw_matrix(report: Report, path: Path) -> bool:
@@ -47,7 +46,7 @@ def draw_matrix(report: Report, path: Path) -> bool:
         "▲ adapts to the defence", fontsize=8,
     )  # fmt: skip
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+    save(figure, path, metadata={"Software": "speakerguard"})
     return True
 
 
@@ -83,12 +82,5 @@ def draw_curves(report: Report, path: Path) -> bool:
         panel.grid(color="0.9")
         panel.legend(fontsize=7)
     panels[0].set_ylabel("accepted (%)")
-    _save(figure, path)
+    save(figure, path, metadata={"Software": "speakerguard"})
     return True
-
-
-def _save(figure: object, path: Path) -> None:
-    try:
-        figure.savefig(path, metadata={"Software": "speakerguard"})  # type: ignore[attr-defined]
-    except OSError as error:
-        raise UsageError(f"{path}: the picture cannot be written ({error}).") from error

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from pydantic import TypeAdapter
+
 from advgan.command import work
 from advgan.report.bench import Bench, Row
 from advgan.report.plan import Plan
@@ -48,9 +50,15 @@ def run(
         UsageError: ``out`` cannot be written.
         InterruptedRunError: Ctrl-C; the same command goes on from there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: no folder can be made there ({error.strerror}). Name another with --out."
+        ) from None
     path = rows_file(out, digest)
-    rows = {(row.pair, row.attack): row for row in read_rows(path, digest, keys)}
+    read, pairs = read_rows(path, digest, keys), range(len(plan.pairs))
+    rows = {(row.pair, row.attack): row for row in read if row.pair in pairs}
     attacks = range(len(plan.suite.entries))
     total = len(plan.pairs) * len(attacks)
     try:
@@ -103,18 +111,19 @@ def read_rows(path: Path, digest: str, keys: Sequence[str]) -> list[Row]:
     if whole != content:
         with path.open("r+b") as file:
             file.truncate(len(whole))
+    numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
     try:
-        header, *lines = [json.loads(line) for line in whole.splitlines()] or [{}]
-    except ValueError:
-        header, lines = {"format": "not JSON"}, []
-    if whole and (header.get("format"), header.get("digest")) != (FORMAT, digest):
+        header, *lines = [json.loads(line) for line in whole.splitlines()] or [None]
+        if whole and header != {"format": FORMAT, "digest": digest}:
+            raise ValueError("of another run")
+        known = [line for line in lines if line["key"] in numbers]
+        shape = TypeAdapter(Row)
+        rows = [shape.validate_python(line | {"attack": numbers[line["key"]]}) for line in known]
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(
             f"{path}: no list of this run's cases; it was changed or damaged. Begin anew with "
             "--fresh, or give another --out."
-        )
-    numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
-    found = [(line.pop("key"), line) for line in lines]
-    rows = [Row(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
+        ) from None
     return [row for row in rows if row.outcome not in ("not-run", "failed")]
 
 
