@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +58,32 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Point = Annotated[
     str | None, typer.Option("--point", help="Operating point, such as fa-1% or eer.")
 ]
-Trials = Annotated[Path, typer.Option(help="Trial list: VoxCeleb, Kaldi or SASV format.")]
+Trials = Annotated[
+    Path,
+    typer.Option(help="Trial list as VoxCeleb, Kaldi, CN-Celeb, SASV or ASVspoof 5 write them."),
+]
+EnrolmentMap = Annotated[
+    Path | None,
+    typer.Option(
+        help="Which recordings each model of the list has, a line 'model a.wav,b.wav': ASVspoof's "
+        "enroll.tsv, CN-Celeb's enroll.map, Kaldi's spk2utt."
+    ),
+]
+
+
+class WhenUnusable(StrEnum):
+    """What is done about recordings that cannot be used."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+Unusable = Annotated[
+    WhenUnusable,
+    typer.Option(
+        "--unusable", help="Recordings that cannot be used: end with an error, or go on without."
+    ),
+]
 Root = Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")]
 Seconds = Annotated[
     float | None,
@@ -87,6 +115,16 @@ def make_verifier(
     from speakerguard.verifier import Verifier
 
     return Verifier(model, store, engine, score_norm=score_norm)
+
+
+def tell_left_out(reasons: Collection[object], count: int) -> None:
+    """List on standard error which of ``count`` recordings were left out, and why."""
+    if reasons:
+        from speakerguard.audio import printable
+
+        print(f"{len(reasons)} of {count} recordings left out:", file=sys.stderr)
+        for reason in reasons:
+            print(f"  {printable(reason)}", file=sys.stderr)
 
 
 class Progress:

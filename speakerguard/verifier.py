@@ -175,14 +175,18 @@ class Verifier:
         Raises:
             NoSpeechError: a clip holds less speech than the model needs.
         """
-        least = self.embedder.min_samples
         for clip in speech:
-            if len(clip.samples) < least:
-                raise NoSpeechError(
-                    f"{clip.name}: {len(clip.samples) / SAMPLE_RATE:.1f} s of speech, but "
-                    f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
-                )
+            self.check_length(clip)
         return self.embedder.embed([clip.samples for clip in speech])
+
+    def check_length(self, speech: Speech) -> None:
+        """Raise NoSpeechError where a clip holds less speech than the model needs."""
+        least = self.embedder.min_samples
+        if len(speech.samples) < least:
+            raise NoSpeechError(
+                f"{speech.name}: {len(speech.samples) / SAMPLE_RATE:.1f} s of speech, but "
+                f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
+            )
 
     def enroll(
         self, name: str, sources: Sequence[AudioSource], replace: bool = False, add: bool = False

@@ -18,32 +18,8 @@ from speakerguard.errors import UsageError
 from speakerguard.trials import read_scores
 
 Clips = dict[str, list[Path]]
+pytest_plugins = ["calling"]
 SCORE = ("score", "--trials", "t.txt", "--root", ".", "--out", "s.txt")
-
-
-class Ran:
-    def __init__(self, code: Any, out: str, error: str) -> None:
-        self.code, self.out, self.error = code, out, error
-
-
-@pytest.fixture
-def run(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Any:  # fmt: skip
-    """Runs the command line in this process, in an empty folder, with the tiny model."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
-    monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "profiles.db"))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["speakerguard", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        return Ran(exit.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -319,7 +295,7 @@ def test_all_unusable_recordings_are_named_at_once(run: Any, corpus: Path) -> No
         (corpus / name).write_bytes(b"")
     Path("list").write_text(f"1 {a} quiet.wav\n1 {a} {b}\n0 {a} empty.wav\n")
     ran = run("score", "--trials", "list", "--root", corpus, "--out", "s")
-    assert (ran.code, ran.error.splitlines()[0].count("2 recordings cannot be used")) == (3, 1)
+    assert (ran.code, ran.error.splitlines()[0].count("2 of 4 recordings cannot be used")) == (3, 1)
     assert "quiet.wav: the file is empty" in ran.error
     assert "empty.wav: the file is empty" in ran.error
 
