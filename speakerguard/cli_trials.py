@@ -162,6 +162,14 @@ def evaluate(
 def calibrate(
     trials: Trials,
     root: Root,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            help="A further operating point: fa-X% accepts X% of strangers at most, fr-X% rejects "
+            "X% of owners at most. Can be repeated.",
+        ),
+    ] = None,
     enrolment_map: EnrolmentMap = None,
     unusable: Unusable = WhenUnusable.FAIL,
     score_norm: ScoreNorm = None,
@@ -172,24 +180,32 @@ def calibrate(
     from speakerguard import calibration
     from speakerguard.trials import read_trials
 
+    own = [calibration.own_point(name)[0] for name in point or ()]  # refused before hours of work
     verifier = make_verifier(model, None, engine, score_norm)
     listed, models, left_out = read_trials(trials), _models(enrolment_map), _left_out(unusable)
     table = _score(verifier, listed, root, None, None, models, left_out)
     _tell(left_out, len(_recordings(listed, models)))
     file = calibration.calibrate(
-        table, verifier.scoring.fingerprint, trials.name, weights=calibration.source_weights(table)
+        table,
+        verifier.scoring.fingerprint,
+        trials.name,
+        weights=calibration.source_weights(table),
+        own=own,
     )
     path = verifier.scoring.calibration_path
     path.parent.mkdir(parents=True, exist_ok=True)
     before = _thresholds(verifier)
     file.save(path)
     print(f"{path}, for scores in {verifier.scoring.unit}:")
-    for point in file.points.values():
-        was = f"  was {before[point.name]:+.4f}" if point.name in before else ""
+    for name, found in file.points.items():
+        was = f"  was {before[name]:+.4f}" if name in before else ""
         print(
-            f"  {point.name:8} threshold {point.threshold:+.4f}  "
-            f"P_fa {100 * point.p_fa:.2f} %  P_miss {100 * point.p_miss:.2f} %{was}"
+            f"  {name:8} threshold {found.threshold:+.4f}  "
+            f"P_fa {100 * found.p_fa:.2f} %  P_miss {100 * found.p_miss:.2f} %{was}"
         )
+    if gone := [name for name in before if name not in file.points]:
+        again = " ".join(f"--point {name}" for name in gone)
+        print(f"warning: {', '.join(gone)} left out; to keep: {again}", file=sys.stderr)
     for name in calibration.unsure(file):
         print(
             f"warning: {len(table.nontargets)} trials of different speakers say little about "
