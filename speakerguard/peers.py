@@ -22,7 +22,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.files import file_hash, whole_file
+from speakerguard.folders import cache_folder
 from speakerguard.foreign import kaldi_filters
 
 
@@ -44,7 +44,7 @@ class Wheel:
     @property
     def folder(self) -> Path:
         """Where its files lie in the user's cache."""
-        return platformdirs.user_cache_path("speakerguard") / self.requirement.replace("==", "-")
+        return cache_folder() / self.requirement.replace("==", "-")
 
     @property
     def weights(self) -> str:
