@@ -36,6 +36,8 @@ from speakerguard.cli_options import (
     ScoreNorm,
     Store,
     Threshold,
+    Unusable,
+    WhenUnusable,
     chosen_point,
     finite,
     make_verifier,
@@ -85,6 +87,7 @@ def enroll(
     files: list[Path],
     replace: Annotated[bool, typer.Option(help="Overwrite an existing profile.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add to an existing profile.")] = False,
+    unusable: Unusable = WhenUnusable.FAIL,
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -93,7 +96,7 @@ def enroll(
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
     verifier = make_verifier(model, store, engine, score_norm)
-    enrolment = verifier.enroll(name, files, replace, add)
+    enrolment = verifier.enroll(name, files, replace, add, unusable is WhenUnusable.SKIP)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,

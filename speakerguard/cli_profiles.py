@@ -26,7 +26,7 @@ def list_(store: Store = None, as_json: Json = False) -> None:
     from speakerguard.store import ProfileStore
 
     with ProfileStore(store) as voices:
-        names, damaged = voices.names(), voices.damaged()
+        names, damaged = voices.names(), voices.nameless()
         exposed = voices.open_to_others()
     if as_json:
         print_json(names)
@@ -69,6 +69,7 @@ def show(name: str, store: Store = None, as_json: Json = False) -> None:
 @profiles.command()
 def remove(name: str, store: Store = None, as_json: Json = False) -> None:
     """Forget NAME."""
+    from speakerguard.audio import printable
     from speakerguard.profile import clean_name
     from speakerguard.store import ProfileStore
 
@@ -76,7 +77,7 @@ def remove(name: str, store: Store = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"removed": clean_name(name)})
     else:
-        print(f"removed {name}")
+        print(f"removed {printable(name)}")
 
 
 @profiles.command()

@@ -150,18 +150,18 @@ class ProfileStore:
         return profile if fingerprint is None else compatible(profile, fingerprint)
 
     def names(self) -> list[str]:
-        """All names, sorted; those that are no text, in damaged rows, are left out."""
+        """All names, sorted; those that are no text are left out; see :meth:`nameless`."""
         found = (row.name for row in self._rows(sa.select(PROFILES.c.name)))
         return sorted(name for name in found if isinstance(name, str))
 
-    def damaged(self) -> list[StoreError]:
-        """Why rows cannot be used whose profiles are damaged."""
+    def nameless(self) -> list[StoreError]:
+        """Why profiles cannot be used whose names are no text, or none that could be given."""
         errors = []
-        for row in self._rows(sa.select(PROFILES)):
+        for row in self._rows(sa.select(PROFILES.c.name)):
             try:
-                self._unpack(row)
-            except StoreError as error:
-                errors.append(error)
+                clean_name(row.name)
+            except UsageError as error:
+                errors.append(self._damaged(row.name, error))
         return errors
 
     def all(self, fingerprint: str | None = None) -> list[Profile]:
@@ -246,21 +246,18 @@ class ProfileStore:
             UsageError: names are taken and ``replace`` is False.
         """
         with self._write() as connection:
-            taken = [
-                profile.name
-                for profile in profiles
-                if connection.execute(row_of(profile.name).with_for_update()).first() is not None
-            ]
+            known = set(connection.scalars(sa.select(PROFILES.c.name)))
+            taken = [profile for profile in profiles if profile.name in known]
             if taken and not replace:
+                names = ", ".join(profile.name for profile in taken)
                 raise UsageError(
-                    f"already enrolled: {', '.join(taken)}. Nothing was taken up; to overwrite "
-                    "them, --replace."
+                    f"already enrolled: {names}. Nothing was taken up; to overwrite them, "
+                    "--replace."
                 )
-            for profile in profiles:
-                add = changed(profile) if profile.name in taken else sa.insert(PROFILES).values(
-                    packed(profile)
-                )  # fmt: skip
-                connection.execute(add)
+            for profile in taken:
+                connection.execute(changed(profile))
+            if new := [packed(profile) for profile in profiles if profile.name not in known]:
+                connection.execute(sa.insert(PROFILES), new)
 
     def open_to_others(self) -> bool:
         """Whether other users of this machine can read the file of the store."""
@@ -348,10 +345,13 @@ class ProfileStore:
             values: Any = tuple(row)  # in the order of the table's columns
             return unpacked(*values)
         except (ValueError, UsageError) as error:
-            raise StoreError(
-                f"{self.location}: the profile “{_shown(row.name)}” is damaged ({error}). Remove "
-                "it and enrol again, or restore the store from a backup."
-            ) from error
+            raise self._damaged(row.name, error) from error
+
+    def _damaged(self, name: object, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.location}: the profile “{_shown(name)}” is damaged ({error}). Remove it and "
+            "enrol again, or restore the store from a backup."
+        )
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from speakerguard.answers import Comparison, Enrolment, Identification, Verifica
 from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import NoSpeechError, NoSuchProfileError, UsageError
+from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.scoring import Scoring
 from speakerguard.speech import Speech, Warning, load_speech
@@ -139,16 +139,22 @@ class Verifier:
             )
 
     def enroll(
-        self, name: str, sources: Sequence[AudioSource], replace: bool = False, add: bool = False
+        self,
+        name: str,
+        sources: Sequence[AudioSource],
+        replace: bool = False,
+        add: bool = False,
+        skip: bool = False,
     ) -> Enrolment:
         """Make a profile of ``name`` from one or more recordings and keep it.
 
         Args:
             replace: drop a profile of that name.
             add: put the recordings to the profile of that name, which there must be.
+            skip: go on without recordings that cannot be used, with a warning for each.
 
         Raises:
-            AudioError: a recording cannot be used; nothing is enrolled.
+            AudioError: a recording cannot be used, or with ``skip`` none; nothing is enrolled.
             CheckpointError: a cohort was insisted on, or is needed, and is missing or damaged.
             ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
             UsageError: the name is taken, and neither is set; or both are.
@@ -161,7 +167,17 @@ class Verifier:
         if self.scoring.normalise:  # insisted on, so it must be there, even if nothing is scored
             _ = self.scoring.cohort
         old = self.profile(name) if add else None
-        speech = [load_speech(source) for source in sources]
+        speech, left_out = [], []
+        for source in sources:
+            try:
+                clip = load_speech(source)
+                self.check_length(clip)
+            except AudioError as error:
+                left_out.append(error)
+                if not skip or len(left_out) == len(sources):
+                    raise
+            else:
+                speech.append(clip)
         profile = Profile(
             name=name,
             fingerprint=self.fingerprint,
@@ -177,6 +193,7 @@ class Verifier:
             whole = self.store.extend(profile)
         else:
             self.store.add(profile, replace=replace)
+        warnings += [Warning("left-out", str(error)) for error in left_out]
         if self.store.open_to_others():
             warnings.append(cautions.exposed(self.store.path))
         return Enrolment(whole, tuple(warnings))

@@ -116,3 +116,60 @@ def test_a_cohort_goes_on_without_unless_told(
     made = run(*given)
     assert (made.code, "1 of 5 recordings left out:" in made.error) == (0, True)
     assert (folder / "cohort.safetensors").exists()
+
+
+def test_enrolment_is_all_or_nothing_unless_told(run: Any, spoken: Path) -> None:
+    good = next(spoken.glob("a_0.*"))
+    given = ("enroll", "alice", good, spoken / "junk.wav")
+    assert run(*given).code == 3
+    assert run("profiles", "list").out == ""
+    answer = json.loads(run(*given, "--unusable", "skip", "--json").out)
+    assert answer["utterances"] == 1
+    (left,) = (one for one in answer["warnings"] if one["code"] == "left-out")
+    assert "junk.wav: cannot be decoded" in left["message"]
+    none = run("enroll", "bob", spoken / "junk.wav", "--unusable", "skip")
+    assert (none.code, run("profiles", "list").out) == (3, "alice\n")
+
+
+def test_an_operating_point_of_ones_own(run: Any, spoken: Path, tiny_model: Path) -> None:
+    folder = Path("own")
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
+    names = [f"{letter}_{number}" for letter in "ab" for number in range(4)]
+    pairs = [(a, b) for a in names for b in names]
+    lines = [f"{int(a == b)} {a} {b}" for a, b in pairs if a == b or a[0] != b[0]]
+    Path("list").write_text("\n".join(lines))
+    given = ("calibrate", "--trials", "list", "--root", spoken, "--model", "./own")
+    few = run(*given, "--point", "fa-5%")
+    assert (few.code, "fa-5% cannot be learnt from 32 trials" in few.error) == (2, True)
+    assert not (folder / "calibration.json").exists()
+    wrong = run(*given, "--point", "strict")
+    assert (wrong.code, "such as fa-0.5%" in wrong.error) == (2, True)
+    ran = run(*given, "--point", "fa-12.50%", "--point", "fr-40%")
+    assert ran.code == 0, ran.error
+    kept = json.loads((folder / "calibration.json").read_text())["points"]
+    assert list(kept) == ["fa-1%", "fa-0.1%", "fa-12.5%", "fr-40%", "eer"]
+    assert kept["fa-12.5%"]["p_fa"] <= 0.125
+    clips = sorted(spoken.glob("a_*"))
+    run("enroll", "alice", *clips[:2], "--model", "./own")
+    how = ("verify", "alice", clips[2], "--model", "./own", "--json", "--point")
+    answer = json.loads(run(*how, "fa-12.5%").out)
+    assert (answer["operating_point"], answer["threshold"]) == (
+        "fa-12.5%", kept["fa-12.5%"]["threshold"],
+    )  # fmt: skip
+    unknown = run(*how, "fa-2%")
+    assert (unknown.code, "calibrate --point" in unknown.error) == (2, True)
+    assert "fa-12.5%, fr-40% left out; to keep: --point" in run(*given).error
+
+
+def test_a_threshold_of_ones_own_decides(run: Any, spoken: Path) -> None:
+    clips = sorted(spoken.glob("a_*"))
+    run("enroll", "alice", clips[0])
+    for threshold, code in ((-1.0, 0), (1.5, 1)):
+        for command in (("verify", "alice"), ("identify",)):
+            ran = run(*command, clips[1], "--threshold", threshold, "--json")
+            answer = json.loads(ran.out)
+            assert (ran.code, answer["operating_point"]) == (code, "custom")
+            assert answer["threshold"] == threshold
+    both = run("identify", clips[1], "--threshold", 0, "--point", "eer")
+    assert (both.code, "Leave one out" in both.error) == (2, True)
