@@ -24,9 +24,9 @@ def same_recording(cosine: Any, seconds: Any) -> npt.NDArray[np.bool_]:
 
     Of 134,581 pairs of different recordings none is
     taken for one; of 792 pairs in which one speaker says the same digits into one microphone, 21.
-    The same recording is noticed as it is always, louder, quieter or resampled in some nine of ten
-    cases, as Opus in eight, as Vorbis in six, as MP3 in three. One that was played to a microphone,
-    cut, sent over a telephone or put in noise is not.
+    The same recording is always noticed as it is; quieter in nine of ten cases, louder, resampled
+    or as Opus in seven to eight, as Vorbis in six, as MP3 in three. One that was played to a
+    microphone, cut, sent over a telephone or put in noise is mostly not.
     """
     as_long = np.abs(seconds) < SAME_LENGTH
     return np.asarray(cosine > np.where(as_long, SAME_IF_AS_LONG, SAME_RECORDING))
