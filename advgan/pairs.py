@@ -7,9 +7,8 @@ from pathlib import Path
 
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
-from speakerguard.trials import read_trials, speaker_of
-
-_LABELS = {"target", "nontarget", "spoof"}
+from speakerguard.lists import LABELS, bad_line, rows
+from speakerguard.trials import locate, read_trials, speaker_of
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,19 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
     Raises:
         TrialError: a line cannot be used or a file is missing; the message names both.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrialError(f"{path}: cannot be read ({error}). Check its name.") from None
-    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
-    if rows and all(len(c) >= 3 and c[0] not in {"0", "1"} and c[-1] not in _LABELS
-                    for _, c in rows):  # fmt: skip
-        pairs = [Pair(c[0], c[1], tuple(c[2:]), number) for number, c in rows]
+    listed = [(row, row.text.rstrip("\t").split("\t")) for row in rows(path)]
+    if listed and all(len(c) >= 3 and c[0] not in {"0", "1"} and c[-1] not in {*LABELS, "0", "1"}
+                      for _, c in listed):  # fmt: skip
+        for row, columns in listed:
+            if not all(columns):
+                advice = "has an empty column. Columns are source, target, enrol, a tab between."
+                raise TrialError(bad_line(path, row.line, row.text, advice))
+        pairs = [Pair(c[0], c[1], tuple(c[2:]), row.line) for row, c in listed]
     else:
         pairs = _from_trials(path)
+    pairs = [_located(pair, root, path) for pair in pairs]
     several = len({speaker_of(name) for pair in pairs for name in pair.files}) > 1
     for pair in pairs:
-        for name in pair.files:
-            if not (root / name).is_file():
-                raise TrialError(
-                    f"{root / name}: no such file, asked for by line {pair.line} of {path}. "
-                    "Names in the list start from the folder given with it."
-                )
         if pair.target in pair.enrol:
             raise TrialError(
                 f"{path}: line {pair.line} gives the attacker a recording that is enrolled "
@@ -74,6 +68,19 @@ def read_pairs(path: Path, root: Path) -> list[Pair]:
                 "first."
             )
     return pairs
+
+
+def _located(pair: Pair, root: Path, path: Path) -> Pair:
+    """The pair with its recordings called as they lie below ``root``."""
+    found = []
+    for name in pair.files:
+        if (file := locate(root, name)) is None:
+            raise TrialError(
+                f"{root / name}: no such file, asked for by line {pair.line} of {path}. "
+                "Names in the list start from the folder given with it."
+            )
+        found.append(file)
+    return Pair(found[0], found[1], tuple(found[2:]), pair.line)
 
 
 def _from_trials(path: Path) -> list[Pair]:

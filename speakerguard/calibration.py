@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # what fits needs more than what decides, and import takes ti
 DEFAULT_POINT = "fa-1%"
 FALSE_ACCEPT_POINTS = {"fa-1%": 0.01, "fa-0.1%": 0.001}
 LEAST_ERRORS = 3  # expected at a point, below which its threshold is a guess
+CUSTOM = "custom"  # what the operating point of a threshold of one's own is called
 RIDGE = 1e-6  # on the squared scale, scores in standard deviations; bounds separable data only
 
 
@@ -113,16 +115,26 @@ class CalibrationFile:
     default: str
     provenance: Provenance
 
-    def point(self, name: str | None = None) -> OperatingPoint:
+    def point(self, name: str | float | None = None) -> OperatingPoint:
         """The operating point of this name, or the default one.
 
+        Args:
+            name: a number is a threshold of one's own, whose error rates nobody knows (NaN).
+
         Raises:
-            UsageError: no such point; the message lists those there are.
+            UsageError: no such point, with those there are; or a threshold that is not finite.
         """
+        if isinstance(name, (int, float)):
+            if not math.isfinite(name):
+                raise UsageError(f"a threshold of {name}: give a finite number.")
+            return OperatingPoint(CUSTOM, float(name), math.nan, math.nan)
         name = self.default if name is None else name
         if name not in self.points:
             known = ", ".join(self.points)
-            raise UsageError(f"No operating point {name!r}. Choose one of: {known}.")
+            raise UsageError(
+                f"No operating point {name!r}. Choose one of: {known}; or learn it with "
+                "`speakerguard calibrate --point`, such as fa-0.5%."
+            )
         return self.points[name]
 
     @property
@@ -260,16 +272,21 @@ def fit(
 
 
 def operating_points(
-    targets: npt.ArrayLike, nontargets: npt.ArrayLike, weights: Weights = None
+    targets: npt.ArrayLike,
+    nontargets: npt.ArrayLike,
+    weights: Weights = None,
+    own: Sequence[str] = (),
 ) -> dict[str, OperatingPoint]:
-    """The named thresholds ``fa-1%``, ``fa-0.1%`` and ``eer``, with the rates measured there.
+    """The thresholds ``fa-1%``, ``fa-0.1%``, ``eer`` and ``own`` ones, with their measured rates.
 
     ``fa-x%`` is the smallest threshold at which the measured share of accepted non-targets is
-    at most x. With fewer than 1 / x non-targets that share is 0. ``weights`` are as in
+    at most x. With fewer than 1 / x non-targets that share is 0. ``fr-x%`` is the largest at which
+    the share of rejected targets is at most x. ``weights`` are as in
     :func:`fit`: without them, a source with most of the trials sets the threshold alone.
 
     Raises:
-        UsageError: a class is empty, or a score or weight is not finite.
+        UsageError: a class is empty, a score or weight is not finite, an own point is called
+            otherwise, or there are too few trials to know it.
 
     >>> operating_points([0.5, 0.7, 0.9], [0.1, 0.3, 0.6])["fa-1%"].p_miss
     0.3333333333333333
@@ -277,17 +294,50 @@ def operating_points(
     from speakerguard.metrics import det_curve
 
     curve = det_curve(targets, nontargets, weights)
-    indices = {
-        name: int(np.argmax(curve.p_fa <= limit * (1 + 1e-9)))  # sums of weights are inexact
-        for name, limit in FALSE_ACCEPT_POINTS.items()
-    }
-    thresholds = {name: float(curve.thresholds[index]) for name, index in indices.items()}
+    limits = {name: ("fa", share) for name, share in FALSE_ACCEPT_POINTS.items()}
+    for given in own:
+        name, kind, share = own_point(given)
+        trials = len(np.asarray(nontargets if kind == "fa" else targets))
+        if name not in limits and trials * share < LEAST_ERRORS:
+            whom = "different speakers" if kind == "fa" else "the same speaker"
+            raise UsageError(
+                f"{name} cannot be learnt from {trials} trials of {whom}: with fewer than "
+                f"{math.ceil(LEAST_ERRORS / share)} it is a guess. Use a longer list, or another "
+                "point."
+            )
+        limits[name] = kind, share
+    thresholds = {}
+    for name, (kind, share) in limits.items():
+        limit = share * (1 + 1e-9)  # sums of weights are inexact
+        if kind == "fa":
+            index = int(np.argmax(curve.p_fa <= limit))
+        else:
+            index = int(np.flatnonzero(curve.p_miss <= limit)[-1])
+        thresholds[name] = float(curve.thresholds[index])
     thresholds["eer"] = curve.eer().threshold
     points = {}
     for name, threshold in thresholds.items():
         p_miss, p_fa = curve.rates_at(threshold)
         points[name] = OperatingPoint(name, threshold, p_fa, p_miss)
     return points
+
+
+def own_point(text: str) -> tuple[str, str, float]:
+    """Name, kind (``fa`` or ``fr``) and share of an operating point of one's own.
+
+    Raises:
+        UsageError: it is not called so, or not above 0 % and under 50.
+
+    >>> own_point("fa-0.50%")
+    ('fa-0.5%', 'fa', 0.005)
+    """
+    found = re.fullmatch(r"(fa|fr)-(\d{1,3}(?:\.\d{1,9})?)%", text)
+    if not found or not 0 < (percent := float(found[2])) < 50:
+        raise UsageError(
+            f"an operating point {text!r}: say fa-X% for the share of strangers accepted or fr-X% "
+            "for that of owners rejected, X above 0 and under 50, such as fa-0.5%."
+        )
+    return f"{found[1]}-{percent:.9g}%", found[1], percent / 100
 
 
 def unsure(file: CalibrationFile) -> list[str]:
@@ -327,6 +377,7 @@ def calibrate(
     trials: str,
     p_target: float = 0.05,
     weights: Weights = None,
+    own: Sequence[str] = (),
 ) -> CalibrationFile:
     """Everything that a score table says about a model's decisions, ready to be saved.
 
@@ -335,9 +386,10 @@ def calibrate(
         model: fingerprint of what made the scores.
         trials: name of the trial list, for the record.
         p_target, weights: see :func:`fit`.
+        own: further operating points; see :func:`operating_points`.
 
     Raises:
-        UsageError: as :func:`fit`.
+        UsageError: as :func:`fit` and :func:`operating_points`.
     """
     from speakerguard.trials import speaker_of
 
@@ -345,7 +397,7 @@ def calibrate(
     return CalibrationFile(
         model=model,
         calibration=fit(targets, nontargets, p_target, weights),
-        points=operating_points(targets, nontargets, weights),
+        points=operating_points(targets, nontargets, weights, own),
         default=DEFAULT_POINT,
         provenance=Provenance(
             trials=trials,

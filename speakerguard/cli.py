@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from speakerguard import cli_export, cli_stream, cli_trials, cli_voices
+from speakerguard import (
+    cli_compare,
+    cli_export,
+    cli_profiles,
+    cli_stream,
+    cli_trials,
+    cli_voices,
+)
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
     CountermeasureName,
@@ -29,17 +35,20 @@ from speakerguard.cli_options import (
     Point,
     ScoreNorm,
     Store,
+    Threshold,
+    Unusable,
+    WhenUnusable,
+    chosen_point,
     finite,
     make_verifier,
+    print_json,
+    print_warnings,
 )
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
 from speakerguard.extras import named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from speakerguard.countermeasure import Countermeasure
-    from speakerguard.speech import Warning
 
 ACCEPT, REJECT = 0, 1
 
@@ -50,8 +59,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 accept or success, 1 reject, 2 usage, 3 unusable audio, "
     "4 no such or incompatible profile.",
 )
-profiles = typer.Typer(help="List, show and remove enrolled voices.", no_args_is_help=True)
-app.add_typer(profiles, name="profiles")
+app.add_typer(cli_profiles.profiles, name="profiles")
 
 
 def _show_version(wanted: bool) -> None:
@@ -80,6 +88,7 @@ def enroll(
     files: list[Path],
     replace: Annotated[bool, typer.Option(help="Overwrite an existing profile.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add to an existing profile.")] = False,
+    unusable: Unusable = WhenUnusable.FAIL,
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
@@ -88,7 +97,7 @@ def enroll(
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
     verifier = make_verifier(model, store, engine, score_norm)
-    enrolment = verifier.enroll(name, files, replace, add)
+    enrolment = verifier.enroll(name, files, replace, add, unusable is WhenUnusable.SKIP)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -99,7 +108,7 @@ def enroll(
         "warnings": [asdict(warning) for warning in enrolment.warnings],
     }
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     count = len(profile.embeddings)
     print(
@@ -108,7 +117,7 @@ def enroll(
     )
     if (cohesion := profile.cohesion()) is not None:
         print(f"  cohesion  {cohesion:.3f}  (lowest cosine of one recording with the others)")
-    _print_warnings(enrolment.warnings)
+    print_warnings(enrolment.warnings)
 
 
 @app.command()
@@ -116,6 +125,7 @@ def verify(
     name: str,
     file: Annotated[Path, typer.Argument(help="A recording; with --stream, - or mic.")],
     point: Point = None,
+    threshold: Threshold = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -135,10 +145,11 @@ def verify(
         raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
     if file == Path("-") and not stream and not file.exists():
         raise UsageError("-: no such file. A pipe is followed with --stream.")
+    asked = chosen_point(point, threshold)
     detector = _detector(countermeasure)
     if stream:
         verifier = make_verifier(model, store, engine, score_norm)
-        answer = cli_stream.follow(verifier, name, str(file), point)
+        answer = cli_stream.follow(verifier, name, str(file), asked)
         real = None
     else:
         from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +161,7 @@ def verify(
             speech = beside.submit(load_speech, file) if file.is_file() else None
             try:
                 verifier = make_verifier(model, store, engine, score_norm)
-                answer = verifier.verify(name, speech.result() if speech else source, point)
+                answer = verifier.verify(name, speech.result() if speech else source, asked)
             finally:
                 del speech  # its error refers to this frame, and this frame to it
         real = detector.llr(source) if detector else None
@@ -159,7 +170,7 @@ def verify(
         decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
         if real is not None:
             decision |= {"countermeasure": countermeasure, "real_speech_llr": real}
-        _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
+        print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
     else:
         print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")
         print(
@@ -173,7 +184,7 @@ def verify(
         if real is not None:
             print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 is rejected")
         print(f"  speech    {answer.net_seconds:.1f} s")
-        _print_warnings(answer.warnings)
+        print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if accepted else REJECT)
 
 
@@ -181,6 +192,7 @@ def verify(
 def identify(
     file: Path,
     point: Point = None,
+    threshold: Threshold = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0, callback=finite, help="Lead over the next score: by default 0.05."),
@@ -194,17 +206,18 @@ def identify(
     as_json: Json = False,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
+    asked = chosen_point(point, threshold)
     detector = _detector(countermeasure)
     verifier = make_verifier(model, store, engine, score_norm)
     source = _read_once(file) if detector else file
-    answer = verifier.identify(source, point, margin)
+    answer = verifier.identify(source, asked, margin)
     real = detector.llr(source) if detector else None
     if real is not None and real < 0 and answer.speaker:
         reason = f"{countermeasure} takes it for made speech"
         answer = replace(answer, speaker=None, reason=reason)
     if as_json:
         judged = {"countermeasure": countermeasure, "real_speech_llr": real}
-        _print_json(asdict(answer) | (judged if detector else {}))
+        print_json(asdict(answer) | (judged if detector else {}))
     else:
         print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
         plain = answer.unit == "cosine"
@@ -216,7 +229,7 @@ def identify(
         )
         if real is not None:
             print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 names nobody")
-        _print_warnings(answer.warnings)
+        print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)
 
 
@@ -234,57 +247,7 @@ def _read_once(file: Path) -> Path | bytes:
     return file.read_bytes() if file.is_fifo() else file
 
 
-@profiles.command("list")
-def profiles_list(store: Store = None, as_json: Json = False) -> None:
-    """Names of all enrolled voices."""
-    from speakerguard.store import ProfileStore
-
-    names = ProfileStore(store).names()
-    if as_json:
-        _print_json(names)
-    elif names:
-        print("\n".join(names))
-    else:
-        print("nobody is enrolled", file=sys.stderr)
-
-
-@profiles.command("show")
-def profiles_show(name: str, store: Store = None, as_json: Json = False) -> None:
-    """What is kept of NAME."""
-    from speakerguard.store import ProfileStore
-
-    profile = ProfileStore(store).get(name)
-    answer = {
-        "speaker": profile.name,
-        "model": profile.fingerprint,
-        "created": profile.created.isoformat(timespec="seconds"),
-        "cohesion": profile.cohesion(),
-        "utterances": [
-            {"source": source, "net_seconds": seconds}
-            for source, seconds in zip(profile.sources, profile.net_seconds, strict=True)
-        ],
-    }
-    if as_json:
-        _print_json(answer)
-        return
-    print(f"{profile.name}: enrolled {answer['created']} with model {profile.fingerprint}")
-    for source, seconds in zip(profile.sources, profile.net_seconds, strict=True):
-        print(f"  {seconds:5.1f} s  {source}")
-
-
-@profiles.command("remove")
-def profiles_remove(name: str, store: Store = None, as_json: Json = False) -> None:
-    """Forget NAME."""
-    from speakerguard.profile import clean_name
-    from speakerguard.store import ProfileStore
-
-    ProfileStore(store).remove(name)
-    if as_json:
-        _print_json({"removed": clean_name(name)})
-    else:
-        print(f"removed {name}")
-
-
+app.command()(cli_compare.compare)
 for command in (cli_trials.embed, cli_trials.score, cli_trials.evaluate, cli_trials.calibrate):
     app.command()(command)
 app.command()(cli_trials.cohort)
@@ -322,7 +285,7 @@ def doctor(as_json: Json = False) -> None:
 
     checks = clinic.diagnose()
     if as_json:
-        _print_json(clinic.as_dict(checks))
+        print_json(clinic.as_dict(checks))
     else:
         print(clinic.report(checks))
     raise typer.Exit(clinic.exit_code(checks))
@@ -346,13 +309,11 @@ def _plug_in() -> None:
             print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
 
 
-def _print_json(answer: object) -> None:
-    print(json.dumps(answer, ensure_ascii=False, indent=2))
+def _print_error(message: str) -> None:
+    from speakerguard.audio import printable
 
-
-def _print_warnings(warnings: Sequence[Warning]) -> None:
-    for warning in warnings:
-        print(f"  warning   {warning.code}: {warning.message}")
+    lines = map(printable, message.split("\n"))
+    print("speakerguard:", "\n".join(lines), file=sys.stderr)
 
 
 def main() -> NoReturn:
@@ -374,12 +335,10 @@ def main() -> NoReturn:
         with named("".join(sys.argv[1:2])):
             app()
     except SpeakerguardError as error:
-        print(f"speakerguard: {error}", file=sys.stderr)
+        _print_error(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
-        print(
-            f"speakerguard: {error}. Check the path, its permissions and the disk.", file=sys.stderr
-        )
+        _print_error(f"{error}. Check the path, its permissions and the disk.")
         sys.exit(UsageError.exit_code)
     except Exception:
         traceback.print_exc()

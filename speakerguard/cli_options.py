@@ -1,15 +1,22 @@
-"""Options that several commands share, and how they make a verifier and show progress."""
+"""Options that several commands share, how they make a verifier, show progress and answer."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import sys
+from collections.abc import Collection, Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speakerguard.errors import UsageError
+
 if TYPE_CHECKING:
+    from speakerguard.speech import Warning
     from speakerguard.verifier import Verifier
 
 Model = Annotated[
@@ -19,7 +26,9 @@ Model = Annotated[
     ),
 ]
 _SQLITE = r"sqlite(\+\w+)?:/{2,3}"
-_PASSING = re.compile(rf"({_SQLITE})?(file:)?:memory:|{_SQLITE}(\?|$|.*[?&]mode=memory)")
+_PASSING = re.compile(
+    rf"({_SQLITE})?(file:)?:memory:|{_SQLITE}(\?|$)|({_SQLITE}|file:).*[?&]mode=memory"
+)
 
 
 def _lasting(store: str | None) -> str | None:
@@ -39,7 +48,7 @@ def finite(value: float | None) -> float | None:
 Store = Annotated[
     str | None,
     typer.Option(
-        help="Where profiles live: a database URL or a file.",
+        help="Where profiles live: a file, or a database URL; with ?mode=ro never written.",
         envvar="SPEAKERGUARD_STORE",
         callback=_lasting,
     ),
@@ -55,7 +64,40 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Point = Annotated[
     str | None, typer.Option("--point", help="Operating point, such as fa-1% or eer.")
 ]
-Trials = Annotated[Path, typer.Option(help="Trial list: VoxCeleb, Kaldi or SASV format.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        callback=finite,
+        help="Accept from this score on, instead of an operating point; in the score's unit.",
+    ),
+]
+Trials = Annotated[
+    Path,
+    typer.Option(help="Trial list as VoxCeleb, Kaldi, CN-Celeb, SASV or ASVspoof 5 write them."),
+]
+EnrolmentMap = Annotated[
+    Path | None,
+    typer.Option(
+        help="Which recordings each model of the list has, a line 'model a.wav,b.wav': ASVspoof's "
+        "enroll.tsv, CN-Celeb's enroll.map, Kaldi's spk2utt."
+    ),
+]
+
+
+class WhenUnusable(StrEnum):
+    """What is done about recordings that cannot be used."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+Unusable = Annotated[
+    WhenUnusable,
+    typer.Option(
+        "--unusable", help="Recordings that cannot be used: end with an error, or go on without."
+    ),
+]
 Root = Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")]
 Seconds = Annotated[
     float | None,
@@ -80,6 +122,17 @@ ScoreNorm = Annotated[
 ]
 
 
+def chosen_point(point: str | None, threshold: float | None) -> str | float | None:
+    """The operating point, or the threshold of one's own, that decides.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if point is not None and threshold is not None:
+        raise UsageError("--point and --threshold: one threshold decides. Leave one out.")
+    return point if threshold is None else threshold
+
+
 def make_verifier(
     model: str, store: str | None = None, engine: str | None = None, score_norm: bool | None = None
 ) -> Verifier:
@@ -87,6 +140,29 @@ def make_verifier(
     from speakerguard.verifier import Verifier
 
     return Verifier(model, store, engine, score_norm=score_norm)
+
+
+def tell_left_out(reasons: Collection[object], count: int) -> None:
+    """List on standard error which of ``count`` recordings were left out, and why."""
+    if reasons:
+        from speakerguard.audio import printable
+
+        print(f"{len(reasons)} of {count} recordings left out:", file=sys.stderr)
+        for reason in reasons:
+            print(f"  {printable(reason)}", file=sys.stderr)
+
+
+def print_json(answer: object) -> None:
+    """An answer for a program, on standard output."""
+    print(json.dumps(answer, ensure_ascii=False, indent=2))
+
+
+def print_warnings(warnings: Iterable[Warning]) -> None:
+    """What lowers trust in an answer, a line each."""
+    for warning in warnings:
+        from speakerguard.audio import printable
+
+        print(f"  warning   {warning.code}: {printable(warning.message)}")
 
 
 class Progress:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from speakerguard.verifier import Verification, Verifier
+    from speakerguard.answers import Verification
+    from speakerguard.verifier import Verifier
 
 
-def follow(verifier: Verifier, name: str, source: str, point: str | None) -> Verification:
+def follow(verifier: Verifier, name: str, source: str, point: str | float | None) -> Verification:
     """Listen to ``-`` (a pipe) or ``mic`` until it ends or Ctrl-C; a line a provisional answer.
 
     Raises:

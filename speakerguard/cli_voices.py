@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speakerguard.cli_options import finite
+from speakerguard.cli_options import Unusable, WhenUnusable, finite
 
 
 def voices(
@@ -28,6 +28,7 @@ def voices(
     coherent: Annotated[
         float, typer.Option(callback=finite, help="Lowest mean cosine between a new voice's clips.")
     ] = 0.6,
+    unusable: Unusable = WhenUnusable.SKIP,
     seed: Annotated[int, typer.Option(min=0, help="Decides who becomes what.")] = 0,
     cache: Annotated[
         Path, typer.Option(help="Where prepared speech is kept; training shares it.")
@@ -38,7 +39,14 @@ def voices(
 
     kinds = tuple(dict.fromkeys(kind or KINDS))
     plan = Plan(kinds, speakers, tries, clips, apart, coherent, seed)
-    records = make_voices(corpus, out, plan, cache, lambda line: print(line, flush=True))
+    records = make_voices(
+        corpus,
+        out,
+        plan,
+        cache,
+        lambda line: print(line, flush=True),
+        unusable is WhenUnusable.SKIP,
+    )
     print(summary(records))
     kept = sum(record["kept"] for record in records)
     print(f"{kept} voices in {out}, listed in {out / 'manifest.tsv'}")

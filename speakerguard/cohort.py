@@ -126,10 +126,13 @@ class Cohort:
                 f"{self.model} have {enrol.shape[1]}. {_AGAIN}"
             )
         scores = np.empty(len(enrol))
+        one = len(test) > 1 and test.strides[0] == 0  # one probe against all, broadcast
+        usual = self._usual(test[:1]) if one else None
         for start in range(0, len(enrol), _ROWS):
             part = slice(start, start + _ROWS)
             cosine = cosines(enrol[part], test[part])
-            scores[part] = cosine - (self._usual(enrol[part]) + self._usual(test[part])) / 2
+            of_test = self._usual(test[part]) if usual is None else usual
+            scores[part] = cosine - (self._usual(enrol[part]) + of_test) / 2
         return scores
 
     def _usual(self, embeddings: Matrix) -> npt.NDArray[np.float64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import numpy.typing as npt
 from speakerguard.audio import SAMPLE_RATE
 from speakerguard.babble import Babble
 from speakerguard.bootstrap import Interval, speaker_bootstrap
-from speakerguard.errors import AudioError, UsageError
+from speakerguard.errors import AudioError, SpeakerguardError, TrialError, UsageError
 from speakerguard.metrics import det_curve
+from speakerguard.profile import centroid
 from speakerguard.speech import Speech, load_speech
-from speakerguard.trials import ScoreTable, Trial, check_files, source_of, speaker_of
+from speakerguard.trials import Models, ScoreTable, Trial, check_files, source_of, speaker_of
 
 if TYPE_CHECKING:
     from speakerguard.engines import Embedding
@@ -26,51 +27,76 @@ if TYPE_CHECKING:
 CHUNK = 64  # recordings read before they are embedded together
 
 
+@dataclass
+class LeftOut:
+    """What an evaluation does without: recordings that cannot be used and why, and their trials."""
+
+    recordings: dict[str, SpeakerguardError] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+
+
 def embed_files(
     verifier: Verifier,
-    files: Iterable[tuple[str, Path]],
+    files: Collection[tuple[str, Path]],
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     load: Callable[[str], Speech] | None = None,
+    left_out: LeftOut | None = None,
 ) -> dict[str, Embedding]:
     """Embedding of each named file, each read once; ``seconds`` keeps only the first speech.
 
     Args:
         progress: called with the number of files done.
         load: gives a file's speech by its name, such as with babble behind it.
+        left_out: takes the recordings that cannot be used; without it they are an error.
 
     Raises:
-        AudioError: recordings cannot be used; the message names each.
+        AudioError: recordings cannot be used, and must not be left out or are all there are; the
+            message names each.
+        UsageError: likewise, and some cannot even be read.
     """
     embeddings: dict[str, Embedding] = {}
     waiting: list[tuple[str, Speech]] = []
+    refused: dict[str, SpeakerguardError] = {}
 
     def flush() -> None:
         done = verifier.embed_speech([speech for _, speech in waiting])
         embeddings.update(zip((name for name, _ in waiting), done, strict=True))
         waiting.clear()
         if progress:
-            progress(len(embeddings))
+            progress(len(embeddings) + len(refused))
 
-    refused: list[AudioError] = []
     for name, path in files:
         try:
-            speech = load(name) if load else load_speech(path)
-        except AudioError as error:
-            refused.append(error)
-        if refused:
-            continue  # nothing comes of it now, but the others that are bad are worth knowing
-        waiting.append((name, _first(speech, seconds)))
+            speech = _first(load(name) if load else load_speech(path), seconds)
+            verifier.check_length(speech)
+        except (AudioError, UsageError) as error:
+            refused[name] = error
+        else:
+            waiting.append((name, speech))
+        if refused and left_out is None:
+            waiting.clear()  # nothing comes of it, but the others that are bad are worth knowing
         if len(waiting) >= CHUNK:
             flush()
-    if len(refused) == 1:
-        raise refused[0]
-    if refused:
-        listed = "\n  ".join(map(str, refused))
-        raise AudioError(f"{len(refused)} recordings cannot be used. Leave them out:\n  {listed}")
+    if refused and (left_out is None or len(refused) == len(files)):
+        raise _unusable(list(refused.values()), len(files))
+    if left_out is not None:
+        left_out.recordings |= refused
     if waiting:
         flush()
     return embeddings
+
+
+def _unusable(errors: Sequence[SpeakerguardError], count: int) -> SpeakerguardError:
+    """One error for all recordings that cannot be used."""
+    kind = next((UsageError for error in errors if isinstance(error, UsageError)), AudioError)
+    if count == 1:
+        return errors[0]
+    advice = "Leave them out, or let --unusable skip do so"
+    if len(errors) == count:
+        advice = "That is all of them"
+    reasons = "\n  ".join(map(str, errors))
+    return kind(f"{len(errors)} of {count} recordings cannot be used. {advice}:\n  {reasons}")
 
 
 def _first(speech: Speech, seconds: float | None) -> Speech:
@@ -87,6 +113,8 @@ def score_trials(
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     babble: float | None = None,
+    models: Models | None = None,
+    left_out: LeftOut | None = None,
 ) -> ScoreTable:
     """The verifier's score of every trial, such as the cosine; each file is embedded once.
 
@@ -95,27 +123,42 @@ def score_trials(
         progress: called with the number of files done.
         babble: dB by which each *test* recording stands above four other talkers; enrolment
             stays as it was recorded.
+        models: the recordings of enrolled models, whose mean embedding counts, as in a profile.
+        left_out: takes recordings that cannot be used, and the trials whose test or whole
+            enrolment they are; without it they are an error.
 
     Raises:
-        TrialError: a file is missing; the message names the trial's line.
-        AudioError: a file cannot be judged.
+        TrialError: a file is missing; the message names the trial's line. Or no trial is left.
+        AudioError, UsageError: as :func:`embed_files`.
     """
-    files = check_files(trials, root)
-    embeddings = embed_files(verifier, files.items(), seconds, progress)
+    models = models or {}
+    files = check_files(trials, root, models)
+    embeddings = embed_files(verifier, files.items(), seconds, progress, None, left_out)
     probes = embeddings
     if babble is not None:
-        tests = {trial.test: files[trial.test] for trial in trials}
+        usable = {name: files[name] for name in embeddings}
+        tests = {trial.test: files[trial.test] for trial in trials if trial.test in embeddings}
         more = progress and (lambda done: progress(len(files) + done))
-        probes = embed_files(verifier, tests.items(), seconds, more, Babble(files, babble))
-    scores = verifier.compare(
-        np.stack([embeddings[trial.enrol] for trial in trials]),
-        np.stack([probes[trial.test] for trial in trials]),
-    )
+        behind = Babble(usable, babble)
+        probes = embed_files(verifier, tests.items(), seconds, more, behind, left_out)
+    voices = {}
+    for enrol in {trial.enrol for trial in trials}:
+        rows = [embeddings[n] for n in models.get(enrol, (enrol,)) if n in embeddings]
+        if rows:
+            voices[enrol] = centroid(np.stack(rows)) if len(rows) > 1 else rows[0]
+    kept = [trial for trial in trials if trial.enrol in voices and trial.test in probes]
+    if not kept:
+        raise TrialError("no trial is left whose recordings can both be used. Check the list.")
+    if left_out is not None and len(kept) < len(trials):
+        left_out.trials += [t for t in trials if t.enrol not in voices or t.test not in probes]
     return ScoreTable(
-        labels=np.array([trial.label for trial in trials]),
-        scores=scores,
-        enrol=[trial.enrol for trial in trials],
-        test=[trial.test for trial in trials],
+        labels=np.array([trial.label for trial in kept]),
+        scores=verifier.compare(
+            np.stack([voices[trial.enrol] for trial in kept]),
+            np.stack([probes[trial.test] for trial in kept]),
+        ),
+        enrol=[trial.enrol for trial in kept],
+        test=[trial.test for trial in kept],
     )
 
 

@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform
 from speakerguard.errors import CheckpointError
 from speakerguard.features import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.files import whole_file
+from speakerguard.folders import cache_folder
 from speakerguard.foreign import kaldi_filters
 from speakerguard.processes import Remade, torch_may_fork
 
@@ -46,7 +46,7 @@ class Wheel:
     @property
     def folder(self) -> Path:
         """Where its files lie in the user's cache."""
-        return platformdirs.user_cache_path("speakerguard") / self.requirement.replace("==", "-")
+        return cache_folder() / self.requirement.replace("==", "-")
 
     @property
     def weights(self) -> str:

@@ -74,6 +74,16 @@ class Profile:
             sources=self.sources + more.sources,
         )
 
+    def without(self, place: int) -> Profile:
+        """This voice with one utterance less: that at ``place``, from 0."""
+        kept = [index for index in range(len(self.sources)) if index != place]
+        return replace(
+            self,
+            embeddings=self.embeddings[kept],
+            net_seconds=tuple(self.net_seconds[index] for index in kept),
+            sources=tuple(self.sources[index] for index in kept),
+        )
+
     @property
     def centroid(self) -> npt.NDArray[np.float32]:
         """Mean of the embeddings, scaled to length 1: float32 (dimension,)."""

@@ -9,53 +9,41 @@ store as it was before, and two processes that enrol at once both succeed.
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from speakerguard.audio import printable
 from speakerguard.errors import (
     NoSuchProfileError,
     StoreError,
     UsageError,
 )
+from speakerguard.folders import make_private, read_by_others
 from speakerguard.processes import Remade, after_fork
-from speakerguard.profile import MAX_NAME, Profile, clean_name, compatible
+from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.store_reader import ENVIRONMENT, SCHEMA_VERSION, default_path, unpacked
+from speakerguard.store_tables import (
+    PROFILES,
+    TABLES,
+    VERSIONS,
+    begin_sqlite,
+    changed,
+    packed,
+    prepare_sqlite,
+    row_of,
+)
+from speakerguard.store_url import EXAMPLE, hidden, place
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's write
 
-TABLES = sa.MetaData()
-# MySQL would take “Élodie” for “elodie” without a binary collation; SQLite and PostgreSQL do not.
-_exact = sa.String(MAX_NAME, collation="utf8mb4_bin")
-_versions = sa.Table(
-    "schema_versions",
-    TABLES,
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-)
-_profiles = sa.Table(
-    "profiles",
-    TABLES,
-    sa.Column(
-        "name", sa.String(MAX_NAME).with_variant(_exact, "mysql", "mariadb"), primary_key=True
-    ),
-    sa.Column("fingerprint", sa.String(200), nullable=False),
-    sa.Column("utterances", sa.Integer, nullable=False),
-    sa.Column("dimension", sa.Integer, nullable=False),
-    sa.Column("embeddings", sa.LargeBinary(2**24), nullable=False),  # float32, little-endian
-    sa.Column("net_seconds", sa.Text, nullable=False),  # JSON list, as are the sources
-    sa.Column("sources", sa.Text, nullable=False),
-    sa.Column("created", sa.String(40), nullable=False),  # ISO 8601, UTC
-)
-_EXAMPLE = "postgresql+psycopg://user@host/voices"
 _ADVICE = (  # sign in the database's message and what to do; the last fits any
     ("locked", "Another process is writing to it: wait until that has finished, then try again."),
     ("not a database", "Name another file with --store, or restore this one from a backup."),
@@ -63,7 +51,7 @@ _ADVICE = (  # sign in the database's message and what to do; the last fits any
     ("unique", "Another process enrolled the same name just now: try again."),
     ("full", "Make room on the disk, then try again."),
     ("no module named", "Install this driver with pip."),
-    ("can't load plugin", f"Give a path, or a URL such as {_EXAMPLE}."),
+    ("can't load plugin", f"Give a path, or a URL such as {EXAMPLE}."),
     ("", "Check that it can be reached and written, its folder too; or name another (--store)."),
 )
 
@@ -72,9 +60,13 @@ class ProfileStore(Remade):
     """Profiles in a database; every method raises StoreError where that fails.
 
     Args:
-        url: a SQLAlchemy URL or the path of an SQLite file. Without it ``SPEAKERGUARD_STORE``
-            says, and otherwise it is ``profiles.db`` in the user's data directory. The first
-            profile added makes the SQLite file; until then the store is empty.
+        url: a SQLAlchemy URL, a ``file:`` URI or the path of an SQLite file. Without it
+            ``SPEAKERGUARD_STORE`` says, and otherwise it is ``profiles.db`` in the user's data
+            directory. The first profile added makes the SQLite file; until then the store is
+            empty. With ``?mode=ro`` nothing is ever written.
+
+    Attributes:
+        path: of an SQLite file; None elsewhere and in memory.
 
     >>> import numpy as np
     >>> with ProfileStore("sqlite://") as store:
@@ -86,28 +78,24 @@ class ProfileStore(Remade):
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
         after_fork(self._leave)
         self.location = os.fspath(url or os.environ.get(ENVIRONMENT) or default_path())
-        self.path: Path | None = None  # of an SQLite file
         self._turn: AbstractContextManager[Any] = nullcontext()
         with self._failures():
-            if "://" not in self.location:
-                parsed = sa.URL.create("sqlite", database=str(Path(self.location).expanduser()))
-            else:
-                parsed = _parse(self.location)
-                # the last @ ends a password, also where one within it was not encoded
-                self.location = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", self.location)
-            if parsed.get_backend_name() != "sqlite":
-                self._engine = sa.create_engine(parsed)
+            found = place(self.location)
+            self.location = hidden(self.location)
+            self.path, self.mode = found.path, found.mode
+            if found.url.get_backend_name() != "sqlite":
+                self._engine = sa.create_engine(found.url)
                 return
-            if parsed.database and parsed.database != ":memory:":
-                self._engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+            if found.path:
+                self._engine = sa.create_engine(found.url, connect_args={"timeout": BUSY_SECONDS})
             else:  # one database, which lives in one connection, for all threads in turn
                 alone = {"check_same_thread": False}
-                self._engine = sa.create_engine(parsed, poolclass=sa.StaticPool, connect_args=alone)
+                self._engine = sa.create_engine(
+                    found.url, poolclass=sa.StaticPool, connect_args=alone
+                )
                 self._turn = threading.RLock()
-        if parsed.database and not parsed.database.startswith((":memory:", "file:")):
-            self.path = Path(parsed.database)
-        sa.event.listen(self._engine, "connect", _prepare_sqlite)
-        sa.event.listen(self._engine, "begin", _begin_sqlite)
+        sa.event.listen(self._engine, "connect", prepare_sqlite)
+        sa.event.listen(self._engine, "begin", begin_sqlite)
 
     def add(self, profile: Profile, replace: bool = False) -> None:
         """Keep ``profile``; with ``replace``, in place of one of the same name.
@@ -116,10 +104,10 @@ class ProfileStore(Remade):
             UsageError: the name is taken and ``replace`` is False.
         """
         with self._write() as connection:
-            if connection.execute(_row(profile.name).with_for_update()).first() is None:
-                connection.execute(sa.insert(_profiles).values(_pack(profile)))
+            if connection.execute(row_of(profile.name).with_for_update()).first() is None:
+                connection.execute(sa.insert(PROFILES).values(packed(profile)))
             elif replace:
-                connection.execute(_change(profile))
+                connection.execute(changed(profile))
             else:
                 raise UsageError(
                     f"“{profile.name}” is already enrolled: choose another name, or replace the "
@@ -135,48 +123,158 @@ class ProfileStore(Remade):
         """
         self.get(profile.name, profile.fingerprint)  # refuses before a file is made or locked
         with self._write() as connection:
-            row = connection.execute(_row(profile.name).with_for_update()).one()
+            row = connection.execute(row_of(profile.name).with_for_update()).one()
             dimension = profile.embeddings.shape[1]
             old = compatible(self._unpack(row), profile.fingerprint, dimension)
             whole = old.extended(profile)
-            connection.execute(_change(whole))
+            connection.execute(changed(whole))
         return whole
 
-    def get(self, name: str, fingerprint: str | None = None) -> Profile:
+    def get(self, name: str, fingerprint: str | None = None, hint: bool = False) -> Profile:
         """The profile called ``name``; with ``fingerprint``, checked by :func:`compatible`.
+
+        Args:
+            hint: say who is enrolled where ``name`` is not; not to a stranger who claims to be.
 
         Raises:
             NoSuchProfileError: nobody of this name is enrolled.
             IncompatibleProfileError: other weights than ``fingerprint``'s made it.
         """
         name = clean_name(name)
-        rows = self._rows(_row(name))
+        rows = self._rows(row_of(name))
+        if not rows and hint:
+            raise self.no_such(name)
         if not rows:
-            raise self._no_such(name)
+            raise NoSuchProfileError(
+                f"“{name}” is not enrolled. Enrol with: speakerguard enroll NAME FILE…"
+            )
         profile = self._unpack(rows[0])
         return profile if fingerprint is None else compatible(profile, fingerprint)
 
     def names(self) -> list[str]:
-        """All names, sorted."""
-        return sorted(row.name for row in self._rows(sa.select(_profiles.c.name)))
+        """All names, sorted; those that are no text are left out; see :meth:`nameless`."""
+        found = (row.name for row in self._rows(sa.select(PROFILES.c.name)))
+        return sorted(name for name in found if isinstance(name, str))
+
+    def nameless(self) -> list[StoreError]:
+        """Why profiles cannot be used whose names are no text, or none that could be given."""
+        errors = []
+        for row in self._rows(sa.select(PROFILES.c.name)):
+            try:
+                clean_name(row.name)
+            except UsageError as error:
+                errors.append(self._damaged(row.name, error))
+        return errors
 
     def all(self, fingerprint: str | None = None) -> list[Profile]:
         """All profiles, sorted by name; with ``fingerprint``, those that this model made."""
-        rows = sorted(self._rows(sa.select(_profiles)), key=lambda row: str(row.name))
+        rows = sorted(self._rows(sa.select(PROFILES)), key=lambda row: _shown(row.name))
         return [self._unpack(row) for row in rows if fingerprint in (None, row.fingerprint)]
 
     def remove(self, name: str) -> None:
-        """Forget ``name``. Raises NoSuchProfileError if nobody of this name is enrolled."""
-        name = clean_name(name)
-        if name in self:  # no file is made for this
+        """Forget ``name``, also where the profile is damaged and its name no text.
+
+        Raises:
+            NoSuchProfileError: nobody of this name is enrolled.
+        """
+        found = [row.name for row in self._rows(sa.select(PROFILES.c.name))]
+        kept: Any = clean_name(name)
+        if kept not in found:
+            kept = next((other for other in found if _shown(other) == kept), None)
+        if kept is not None:  # no file is made for this
             with self._write() as connection:
-                gone = connection.execute(sa.delete(_profiles).where(_profiles.c.name == name))
+                column = sa.type_coerce(PROFILES.c.name, sa.types.NullType())
+                gone = connection.execute(sa.delete(PROFILES).where(column == kept))
             if gone.rowcount:
                 return
-        raise self._no_such(name)
+        raise self.no_such(name)
+
+    def rename(self, old: str, new: str) -> Profile:
+        """Call ``old`` by another name; returns the profile.
+
+        Raises:
+            NoSuchProfileError: nobody is called ``old``.
+            UsageError: ``new`` is taken.
+        """
+        old, new = clean_name(old), clean_name(new)
+        if old not in self:
+            raise self.no_such(old)
+        with self._write() as connection:
+            renamed = replace(self._one(connection, old), name=new)
+            if connection.execute(row_of(new).with_for_update()).first() is not None:
+                raise UsageError(f"“{new}” is already enrolled: choose another name.")
+            change = sa.update(PROFILES).where(PROFILES.c.name == old)
+            connection.execute(change.values(name=new))
+        return renamed
+
+    def drop(self, name: str, source: str) -> Profile:
+        """Take one recording out of a profile, by its source's name; returns what is left.
+
+        Raises:
+            NoSuchProfileError: nobody of this name is enrolled.
+            UsageError: there is no such recording, there are several, or no other.
+        """
+        name = clean_name(name)
+        if name not in self:
+            raise self.no_such(name)
+        with self._write() as connection:
+            profile = self._one(connection, name)
+            known = [printable(one) for one in profile.sources]
+            called = {printable(source), printable(Path(source).name)}
+            places = [index for index, one in enumerate(known) if one in called]
+            if not places:
+                raise UsageError(
+                    f"“{name}” has no recording {printable(source)!r}: its recordings are "
+                    f"{', '.join(dict.fromkeys(known))}."
+                )
+            if len(places) > 1:
+                raise UsageError(
+                    f"“{name}” has {len(places)} recordings called {known[places[0]]}, so which "
+                    "one is meant is not clear. Enrol the others again with --replace."
+                )
+            if len(known) == 1:
+                raise UsageError(
+                    f"{known[0]} is the only recording of “{name}”. Remove the profile with: "
+                    "speakerguard profiles remove"
+                )
+            left = profile.without(places[0])
+            connection.execute(changed(left))
+        return left
+
+    def add_all(self, profiles: Sequence[Profile], replace: bool = False) -> None:
+        """Keep all ``profiles`` or, where one cannot be, none.
+
+        Raises:
+            UsageError: names are taken and ``replace`` is False.
+        """
+        with self._write() as connection:
+            known = set(connection.scalars(sa.select(PROFILES.c.name)))
+            taken = [profile for profile in profiles if profile.name in known]
+            if taken and not replace:
+                names = ", ".join(profile.name for profile in taken)
+                raise UsageError(
+                    f"already enrolled: {names}. Nothing was taken up; to overwrite them, "
+                    "--replace."
+                )
+            for profile in taken:
+                connection.execute(changed(profile))
+            if new := [packed(profile) for profile in profiles if profile.name not in known]:
+                connection.execute(sa.insert(PROFILES), new)
+
+    def open_to_others(self) -> bool:
+        """Whether other users of this machine can read the file of the store."""
+        with self._failures():
+            return self.path is not None and self.path.exists() and read_by_others(self.path)
+
+    def _one(self, connection: sa.Connection, name: str) -> Profile:
+        """The profile of this name, in a transaction."""
+        row = connection.execute(row_of(name).with_for_update()).first()
+        if row is None:
+            raise self.no_such(name)
+        return self._unpack(row)
 
     def __contains__(self, name: str) -> bool:
-        return bool(self._rows(_row(clean_name(name)).with_only_columns(_profiles.c.name)))
+        return bool(self._rows(row_of(clean_name(name)).with_only_columns(PROFILES.c.name)))
 
     def __len__(self) -> int:
         return len(self.names())
@@ -208,30 +306,37 @@ class ProfileStore(Remade):
     def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What ``statement`` finds; nothing in a store that has not been made yet."""
         with self._turn, self._failures():
-            if self.path is not None and not self.path.exists():
-                return []
+            if self.path is not None:
+                try:
+                    self.path.stat()
+                except FileNotFoundError:
+                    return []
             with self._engine.connect() as connection:
                 return connection.execute(statement).all() if self._made(connection) else []
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         """One transaction that holds the write lock from its start; in it the tables exist."""
+        if self.mode == "ro":
+            raise StoreError(
+                f"{self.location}: opened for reading only, so nothing is changed. Leave mode=ro "
+                "out, or name another store with --store."
+            )
         with self._turn, self._failures():
-            if self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(0o600)  # voices are as private as passwords
+            if self.path is not None and self.mode == "rwc":
+                make_private(self.path)  # voices are as private as passwords
             engine = self._engine.execution_options(writes=True)
             with engine.begin() as connection:
                 if not self._made(connection):
                     TABLES.create_all(connection)
-                    connection.execute(sa.insert(_versions), {"version": SCHEMA_VERSION})
+                    connection.execute(sa.insert(VERSIONS), {"version": SCHEMA_VERSION})
                 yield connection
 
     def _made(self, connection: sa.Connection) -> bool:
         """Whether the tables exist. Raises StoreError if a newer program made them."""
-        if not sa.inspect(connection).has_table(_versions.name):
+        if not sa.inspect(connection).has_table(VERSIONS.name):
             return False
-        version: int | None = connection.scalar(sa.select(sa.func.max(_versions.c.version)))
+        version: int | None = connection.scalar(sa.select(sa.func.max(VERSIONS.c.version)))
         if version is not None and version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.location}: made by a newer speakerguard (schema {version}; this one knows "
@@ -239,7 +344,8 @@ class ProfileStore(Remade):
             )
         return version is not None
 
-    def _no_such(self, name: str) -> NoSuchProfileError:
+    def no_such(self, name: str) -> NoSuchProfileError:
+        """That nobody is called so, for who runs the store: it says who is."""
         known = self.names()
         near = " or ".join(f"“{other}”" for other in difflib.get_close_matches(name, known))
         if near:
@@ -255,10 +361,13 @@ class ProfileStore(Remade):
             values: Any = tuple(row)  # in the order of the table's columns
             return unpacked(*values)
         except (ValueError, UsageError) as error:
-            raise StoreError(
-                f"{self.location}: the profile “{row.name}” is damaged ({error}). Remove it and "
-                "enrol again, or restore the store from a backup."
-            ) from error
+            raise self._damaged(row.name, error) from error
+
+    def _damaged(self, name: object, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.location}: the profile “{_shown(name)}” is damaged ({error}). Remove it and "
+            "enrol again, or restore the store from a backup."
+        )
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -271,44 +380,6 @@ class ProfileStore(Remade):
             raise StoreError(f"profile store {self.location}: {reason}. {advice}") from error
 
 
-def _parse(url: str) -> sa.URL:
-    try:
-        return sa.make_url(url)
-    except (exc.ArgumentError, ValueError):  # neither is shown: either may quote a password
-        raise StoreError(
-            f"the store's URL cannot be read. Give a path, or a URL such as {_EXAMPLE}, with "
-            "special characters percent-encoded."
-        ) from None
-
-
-def _row(name: str) -> sa.Select[Any]:
-    return sa.select(_profiles).where(_profiles.c.name == name)
-
-
-def _change(profile: Profile) -> sa.Update:
-    return sa.update(_profiles).where(_profiles.c.name == profile.name).values(_pack(profile))
-
-
-def _pack(profile: Profile) -> dict[str, Any]:
-    utterances, dimension = profile.embeddings.shape
-    return {
-        "name": profile.name,
-        "fingerprint": profile.fingerprint,
-        "utterances": utterances,
-        "dimension": dimension,
-        "embeddings": profile.embeddings.astype("<f4").tobytes(),
-        "net_seconds": json.dumps(profile.net_seconds),
-        "sources": json.dumps(profile.sources, ensure_ascii=False),
-        "created": profile.created.isoformat(),
-    }
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says
-    with suppress(sqlite3.Error):  # busy, read-only or damaged: the statement to come will tell
-        connection.execute("PRAGMA journal_mode=DELETE")  # one file holds all, and can be copied
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _shown(name: object) -> str:
+    """A name as it can be shown and typed, also where a damaged row's is no text."""
+    return printable(name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name)

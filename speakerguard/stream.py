@@ -18,7 +18,8 @@ from speakerguard.audio import MAX_CHANNELS, SAMPLE_RATE, check_rate, unknown
 from speakerguard.errors import AudioError, NotAudioError, UsageError
 
 if TYPE_CHECKING:
-    from speakerguard.verifier import Verification, Verifier
+    from speakerguard.answers import Verification
+    from speakerguard.verifier import Verifier
 
 GROWTH = 1.1  # by how much a recording is longer when it is judged again
 LONGEST = 600.0  # seconds that are kept; who has not spoken enough by then will not
@@ -49,7 +50,7 @@ class Stream:
         verifier: Verifier,
         name: str,
         rate: int = SAMPLE_RATE,
-        operating_point: str | None = None,
+        operating_point: str | float | None = None,
         every: float = 1.0,
     ) -> None:
         check_rate("<stream>", rate)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard import checkpoint, engines, store_reader
+from speakerguard import cautions, checkpoint, engines, store_reader
+from speakerguard.answers import Comparison, Enrolment, Identification, Verification
 from speakerguard.audio import SAMPLE_RATE, AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import NoSpeechError, NoSuchProfileError, UsageError
+from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.profile import Profile, clean_name, compatible
 from speakerguard.scoring import Scoring
 from speakerguard.speech import Speech, Warning, load_speech
@@ -27,72 +27,7 @@ if TYPE_CHECKING:
     from speakerguard.store import ProfileStore
     from speakerguard.stream import Stream
 
-SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
-SAME_RECORDING = 0.9999  # cosine above which two utterances are one recording
 MARGIN = 0.05  # by which the best profile must lead to be named
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The answer to: is this the voice it claims to be?
-
-    Attributes:
-        speaker: the claimed name.
-        accepted: whether ``score >= threshold``.
-        score: how alike probe and profile are, in ``unit``.
-        unit: ``cosine above strangers``: by how much the cosine between probe and profile exceeds
-            that of each of them with the strangers most similar to it; or ``cosine``, where the
-            model has no strangers to compare with.
-        cosine: between probe and profile, in [-1, 1].
-        llr: natural-log likelihood ratio of same against different speaker.
-        operating_point: name of the threshold used.
-        threshold: of the score.
-        net_seconds: speech in the probe, in seconds.
-        warnings: what lowers trust in the answer.
-    """
-
-    speaker: str
-    accepted: bool
-    score: float
-    unit: str
-    cosine: float
-    llr: float
-    operating_point: str
-    threshold: float
-    net_seconds: float
-    warnings: tuple[Warning, ...]
-
-
-@dataclass(frozen=True)
-class Identification:
-    """The answer to: whose voice is this? ``speaker`` is None where nobody clearly fits.
-
-    Attributes:
-        ranking: profiles and their scores, best first.
-        cosines: of the profiles in ``ranking``, in its order.
-        unit: what scores are; see :class:`Verification`.
-        threshold, margin: least score, and least lead over the next profile, in ``unit``.
-        reason: why nobody was named; empty where somebody was.
-    """
-
-    speaker: str | None
-    ranking: tuple[tuple[str, float], ...]
-    cosines: tuple[float, ...]
-    unit: str
-    operating_point: str
-    threshold: float
-    margin: float
-    reason: str
-    net_seconds: float
-    warnings: tuple[Warning, ...]
-
-
-@dataclass(frozen=True)
-class Enrolment:
-    """What was enrolled, and what is worrying about it."""
-
-    profile: Profile
-    warnings: tuple[Warning, ...]
 
 
 class Verifier:
@@ -162,6 +97,21 @@ class Verifier:
         found = self._read()
         return self.store.all() if found is None else found
 
+    def _crowd(self) -> store_reader.Crowd:
+        """Everybody whom this model enrolled."""
+        if self._store is None or isinstance(self._store, (str, os.PathLike)):
+            found = store_reader.read_crowd(self._store, self.fingerprint, self.embedder.dimension)
+            if found is not None:
+                return found
+        everybody = self.profiles()
+        mine = [self._mine(p) for p in everybody if p.fingerprint == self.fingerprint]
+        centroids = [profile.centroid for profile in mine]
+        return store_reader.Crowd(
+            names=[profile.name for profile in mine],
+            centroids=np.stack(centroids) if mine else np.zeros((0, 0), np.float32),
+            others=len(everybody) - len(mine),
+        )
+
     def _read(self, name: str | None = None) -> list[Profile] | None:
         """What can be had without opening the store; None: ask the store."""
         if self._store is None or isinstance(self._store, (str, os.PathLike)):
@@ -183,26 +133,36 @@ class Verifier:
         Raises:
             NoSpeechError: a clip holds less speech than the model needs.
         """
-        least = self.embedder.min_samples
         for clip in speech:
-            if len(clip.samples) < least:
-                raise NoSpeechError(
-                    f"{clip.name}: {len(clip.samples) / SAMPLE_RATE:.1f} s of speech, but "
-                    f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
-                )
+            self.check_length(clip)
         return self.embedder.embed([clip.samples for clip in speech])
 
+    def check_length(self, speech: Speech) -> None:
+        """Raise NoSpeechError where a clip holds less speech than the model needs."""
+        least = self.embedder.min_samples
+        if len(speech.samples) < least:
+            raise NoSpeechError(
+                f"{speech.name}: {len(speech.samples) / SAMPLE_RATE:.1f} s of speech, but "
+                f"{self.model} needs {least / SAMPLE_RATE:g}. Record more."
+            )
+
     def enroll(
-        self, name: str, sources: Sequence[AudioSource], replace: bool = False, add: bool = False
+        self,
+        name: str,
+        sources: Sequence[AudioSource],
+        replace: bool = False,
+        add: bool = False,
+        skip: bool = False,
     ) -> Enrolment:
         """Make a profile of ``name`` from one or more recordings and keep it.
 
         Args:
             replace: drop a profile of that name.
             add: put the recordings to the profile of that name, which there must be.
+            skip: go on without recordings that cannot be used, with a warning for each.
 
         Raises:
-            AudioError: a recording cannot be used; nothing is enrolled.
+            AudioError: a recording cannot be used, or with ``skip`` none; nothing is enrolled.
             CheckpointError: a cohort was insisted on, or is needed, and is missing or damaged.
             ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
             UsageError: the name is taken, and neither is set; or both are.
@@ -215,7 +175,17 @@ class Verifier:
         if self.scoring.normalise:  # insisted on, so it must be there, even if nothing is scored
             _ = self.scoring.cohort
         old = self.profile(name) if add else None
-        speech = [load_speech(source) for source in sources]
+        speech, left_out = [], []
+        for source in sources:
+            try:
+                clip = load_speech(source)
+                self.check_length(clip)
+            except AudioError as error:
+                left_out.append(error)
+                if not skip or len(left_out) == len(sources):
+                    raise
+            else:
+                speech.append(clip)
         profile = Profile(
             name=name,
             fingerprint=self.fingerprint,
@@ -225,17 +195,24 @@ class Verifier:
             created=datetime.now(UTC),
         )
         whole = old.extended(profile) if old else profile
-        warnings = tuple(self._enrolment_warnings(whole, speech))
+        warnings = [*self._enrolment_warnings(whole, speech)]
+        warnings += cautions.of_name(name, self.store.names())
         if old:
             whole = self.store.extend(profile)
         else:
             self.store.add(profile, replace=replace)
-        return Enrolment(whole, warnings)
+        warnings += [Warning("left-out", str(error)) for error in left_out]
+        if self.store.open_to_others():
+            warnings.append(cautions.exposed(self.store.path))
+        return Enrolment(whole, tuple(warnings))
 
     def verify(
-        self, name: str, source: AudioSource | Speech, operating_point: str | None = None
+        self, name: str, source: AudioSource | Speech, operating_point: str | float | None = None
     ) -> Verification:
         """Compare a recording, or the speech already found in one, with the profile of ``name``.
+
+        Args:
+            operating_point: a name, or a number: a threshold of one's own; as in :meth:`identify`.
 
         Raises:
             AudioError: the recording cannot be judged; there is no score.
@@ -256,7 +233,49 @@ class Verifier:
             operating_point=point.name,
             threshold=point.threshold,
             net_seconds=speech.net_seconds,
-            warnings=tuple(_probe_warnings(speech)),
+            warnings=(*cautions.of_probe(speech), *cautions.of_replay(profile, embedding, speech)),
+        )
+
+    def compare_recordings(
+        self,
+        first: AudioSource,
+        second: AudioSource,
+        operating_point: str | float | None = None,
+    ) -> Comparison:
+        """Whether one voice speaks in two recordings, without a profile.
+
+        Raises:
+            AudioError: a recording cannot be judged; there is no score.
+            UsageError: no such operating point.
+        """
+        point = self.calibration.point(operating_point)
+        speech = load_speech(first), load_speech(second)
+        embeddings = self.embed_speech(speech)
+        score = self.scoring.score(*embeddings)
+        cosine = float(embeddings[0] @ embeddings[1])
+        seconds = speech[0].net_seconds, speech[1].net_seconds
+        warnings = [
+            Warning(warning.code, f"{clip.name}: {warning.message}")
+            for clip in speech
+            for warning in cautions.of_probe(clip)
+        ]
+        if same := bool(cautions.same_recording(cosine, seconds[0] - seconds[1])):
+            warnings.append(
+                Warning("same-recording", "both sound like one recording, so they say nothing.")
+            )
+        return Comparison(
+            first=speech[0].name,
+            second=speech[1].name,
+            accepted=point.accepts(score),
+            score=score,
+            unit=self.scoring.unit,
+            cosine=cosine,
+            llr=float(self.calibration.calibration.llr(score)),
+            operating_point=point.name,
+            threshold=point.threshold,
+            same_recording=same,
+            net_seconds=seconds,
+            warnings=tuple(warnings),
         )
 
     def compare(
@@ -266,7 +285,7 @@ class Verifier:
         return self.scoring.compare(enrol, test)
 
     def stream(
-        self, name: str, rate: int = SAMPLE_RATE, operating_point: str | None = None
+        self, name: str, rate: int = SAMPLE_RATE, operating_point: str | float | None = None
     ) -> Stream:
         """A recording to be judged while it grows; see :mod:`speakerguard.stream`."""
         from speakerguard.stream import Stream
@@ -276,7 +295,7 @@ class Verifier:
     def identify(
         self,
         source: AudioSource,
-        operating_point: str | None = None,
+        operating_point: str | float | None = None,
         margin: float | None = None,
     ) -> Identification:
         """Name the enrolled speaker of a recording: the best must reach the threshold and lead.
@@ -292,21 +311,19 @@ class Verifier:
         margin = MARGIN if margin is None else margin
         if not 0 <= margin < math.inf:  # nan is neither
             raise UsageError(f"a margin of {margin}: give a finite number from 0.")
-        everybody = self.profiles()
-        profiles = [self._mine(p) for p in everybody if p.fingerprint == self.fingerprint]
-        if not profiles:
-            others = f"; {len(everybody)} are with others" if everybody else ""
+        crowd = self._crowd()
+        if not crowd.names:
+            others = f"; {crowd.others} are with others" if crowd.others else ""
             raise NoSuchProfileError(
                 f"nobody is enrolled with this model{others}: enrol someone first."
             )
         point = self.calibration.point(operating_point)
         speech = load_speech(source)
         (embedding,) = self.embed_speech([speech])
-        centroids = np.stack([profile.centroid for profile in profiles])
-        probes = np.repeat(embedding[None], len(centroids), axis=0)
-        scores, plain = self.compare(centroids, probes), cosines(centroids, probes)
+        probes = np.broadcast_to(embedding, crowd.centroids.shape)
+        scores, plain = self.compare(crowd.centroids, probes), cosines(crowd.centroids, probes)
         order = np.argsort(-scores, kind="stable")
-        ranking = tuple((profiles[i].name, float(scores[i])) for i in order)
+        ranking = tuple((crowd.names[i], float(scores[i])) for i in order)
         best, score = ranking[0]
         reason = ""
         if not point.accepts(score):
@@ -326,21 +343,18 @@ class Verifier:
             margin=margin,
             reason=reason,
             net_seconds=speech.net_seconds,
-            warnings=(*_probe_warnings(speech), *_left_out(len(everybody) - len(profiles))),
+            warnings=(
+                *cautions.of_probe(speech),
+                *cautions.of_replay(self.profile(best), embedding, speech),
+                *cautions.of_others(crowd.others),
+            ),
         )
 
     def _enrolment_warnings(self, profile: Profile, speech: Sequence[Speech]) -> Iterable[Warning]:
         for clip in speech:
-            for warning in _probe_warnings(clip):
+            for warning in cautions.of_probe(clip):
                 yield Warning(warning.code, f"{clip.name}: {warning.message}")
-        alike = np.triu(profile.embeddings @ profile.embeddings.T, 1) > SAME_RECORDING
-        if alike.any():
-            first, second = (profile.sources[int(i)] for i in np.argwhere(alike)[0])
-            yield Warning(
-                "duplicate",
-                f"{second} sounds exactly like {first}, and weighs as much again. Record other "
-                "words.",
-            )
+        yield from cautions.duplicates(profile)
         if len(profile.embeddings) < 2 or not self.scoring.calibrated:
             return
         score = float(self.compare(profile.embeddings, profile.others).min())
@@ -365,20 +379,3 @@ def _several(sources: Iterable[AudioSource]) -> Iterable[AudioSource]:
     if single or pair or hasattr(sources, "read"):
         raise UsageError("several recordings are asked for here: give a list, even of one.")
     return sources
-
-
-def _probe_warnings(speech: Speech) -> Iterable[Warning]:
-    yield from speech.warnings
-    if speech.net_seconds < SHORT_SPEECH:
-        yield Warning(
-            "short-speech",
-            f"only {speech.net_seconds:.1f} s of speech; {SHORT_SPEECH:.0f} s or more are safer.",
-        )
-
-
-def _left_out(others: int) -> Iterable[Warning]:
-    if others:
-        yield Warning(
-            "other-models",
-            f"{others} profiles were made by other models and not compared: enrol them again.",
-        )

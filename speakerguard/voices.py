@@ -26,7 +26,7 @@ from speakerguard.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.batches import each_tenth
 from speakerguard.data import SpeechSet, default_workers, prepare
 from speakerguard.demo_voices import SENTENCES, Espeak, Voice, variants
-from speakerguard.errors import UsageError
+from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file, whole_file
 from speakerguard.loop import Report
 from speakerguard.morph import change_voice, mix_voices
@@ -79,14 +79,15 @@ class Candidate:
 
 
 def make_voices(
-    corpus: Path, out: Path, plan: Plan, cache: Path, report: Report = print
+    corpus: Path, out: Path, plan: Plan, cache: Path, report: Report = print, skip: bool = True
 ) -> list[dict[str, Any]]:
     """Make, judge and keep voices below ``out``; the same call goes on after a kill.
 
     Args:
         corpus: folder of labelled speakers, as :func:`speakerguard.data.prepare` reads them.
         cache: where prepared speech and the teacher's embeddings are kept; training shares it.
-        report: gets a line at each tenth of the work.
+        report: gets a line at each tenth of the work, and for each recording left out.
+        skip: go on without recordings that cannot be used.
 
     Returns:
         A record of each candidate, refused ones too: ``name``, ``kind``, ``origin``, ``how``,
@@ -94,12 +95,19 @@ def make_voices(
 
     Raises:
         UsageError: an impossible plan, no usable speech, or a folder of another plan.
+        AudioError: a recording cannot be used, without ``skip``.
     """
     if unknown := [kind for kind in plan.kinds if kind not in KINDS]:
         raise UsageError(f"{unknown[0]!r} is no kind of voice; there are {', '.join(KINDS)}.")
     if plan.clips < 2 or plan.tries < 1:
         raise UsageError("a voice needs 2 clips or more, to be compared, and 1 try or more.")
     speech = prepare(corpus, cache, True, default_workers(), each_tenth(report, corpus))
+    if speech.skipped:
+        reasons = "\n  ".join(reason for _, reason in speech.skipped)
+        count = f"{len(speech.skipped)} recordings of {corpus}"
+        if not skip:
+            raise AudioError(f"{count} cannot be used:\n  {reasons}")
+        report(f"{count} left out:\n  {reasons}")
     segments = _segments(speech)
     heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
     known = {name: centroid(heard[places]) for name, places in segments.items()}

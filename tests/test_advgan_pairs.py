@@ -44,6 +44,9 @@ def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.wav", "a/2.wav", "a/3.wav", "b/1.wav")
     pairs = listed(tmp_path, "b/1.wav\ta/1.wav\ta/2.wav\ta/3.wav\n")
     assert read_pairs(pairs, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav", "a/3.wav"), 1)]
+    windows = "\ufeff# who\r\n\r\nb\\1.wav\ta/1.wav\ta/2.wav\t\r\n"
+    made = read_pairs(listed(tmp_path, windows), tmp_path)
+    assert made == [Pair("b/1.wav", "a/1.wav", ("a/2.wav",), 3)]
     trials = listed(tmp_path, "1 a/2.wav a/1.wav\n0 a/2.wav b/1.wav\n")
     assert read_pairs(trials, tmp_path) == [Pair("b/1.wav", "a/1.wav", ("a/2.wav",), 2)]
 
@@ -59,6 +62,8 @@ def test_pairs_and_trial_lists_are_read(tmp_path: Path) -> None:
         ("what is this", "line 1"),
         ("b/1.wav\ta/1.wav\n", "line 1"),
         ("", "holds no trials"),
+        ("b/1.wav\t\ta/1.wav\n", "line 1 has an empty column"),
+        ("\ta/1.wav\ta/1.wav\n", "line 1 has an empty column"),
     ],
 )
 def test_a_wrong_pair_list_names_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -78,7 +83,7 @@ def test_a_list_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(TrialError, match="cannot be read"):
         read_pairs(tmp_path / "none.tsv", tmp_path)
     (tmp_path / "latin.tsv").write_bytes(b"\xe9\tb\tc\n")
-    with pytest.raises(TrialError, match="cannot be read"):
+    with pytest.raises(TrialError, match="line 1 is not UTF-8"):
         read_pairs(tmp_path / "latin.tsv", tmp_path)
 
 

@@ -121,6 +121,39 @@ def test_a_lower_threshold_accepts_too_many(
     assert error_rates([0.0], nontargets, below)[1] > limit
 
 
+def test_points_of_ones_own() -> None:
+    nontargets, targets = np.arange(1000) / 1000, np.arange(500) / 500 + 0.5
+    points = operating_points(targets, nontargets, own=["fa-0.50%", "fr-2%", "fa-1%", "fa-2.5%"])
+    assert list(points) == ["fa-1%", "fa-0.1%", "fa-0.5%", "fr-2%", "fa-2.5%", "eer"]
+    assert (points["fa-0.5%"].p_fa, points["fa-2.5%"].p_fa) == (0.005, 0.025)
+    assert points["fa-0.5%"].threshold == pytest.approx(0.994)
+    assert points["fr-2%"].p_miss == 0.02
+    assert points["fr-2%"].threshold == pytest.approx(0.519)
+    assert error_rates(targets, nontargets, 0.5201)[0] > 0.02
+    for name, words in (
+        ("fa-0.2%", "from 1000 trials of different speakers: with fewer than 1500"),
+        ("fr-0.5%", "from 500 trials of the same speaker: with fewer than 600"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            operating_points(targets, nontargets, own=[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["", "fa", "fa-1", "fa-0%", "fa-50%", "far-1%", "fa--1%", "fa-1e-3%"]
+)
+def test_points_are_called_by_kind_and_share(name: str) -> None:
+    with pytest.raises(UsageError, match=r"such as fa-0\.5%"):
+        operating_points([1.0], [0.0], own=[name])
+
+
+def test_a_threshold_of_ones_own(saved: tuple[Path, CalibrationFile]) -> None:
+    point = saved[1].point(0.25)
+    assert (point.name, point.threshold, point.accepts(0.25)) == ("custom", 0.25, True)
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="finite"):
+            saved[1].point(bad)
+
+
 @pytest.mark.parametrize("count", [100, 300, 700, 1300])
 def test_equal_weights_change_no_threshold(count: int) -> None:
     """However inexact their running sums are."""

@@ -20,32 +20,8 @@ from speakerguard.errors import UsageError
 from speakerguard.trials import read_scores
 
 Clips = dict[str, list[Path]]
+pytest_plugins = ["calling"]
 SCORE = ("score", "--trials", "t.txt", "--root", ".", "--out", "s.txt")
-
-
-class Ran:
-    def __init__(self, code: Any, out: str, error: str) -> None:
-        self.code, self.out, self.error = code, out, error
-
-
-@pytest.fixture
-def run(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Any:  # fmt: skip
-    """Runs the command line in this process, in an empty folder, with the tiny model."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
-    monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "profiles.db"))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["speakerguard", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        return Ran(exit.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -189,7 +165,10 @@ def test_exit_codes_tell_what_went_wrong(run: Any, speech: Clips, noise: Path) -
         (3, ("verify", "alice", "junk.wav"), "junk.wav: cannot be decoded"),
         (3, ("enroll", "carol", clip, noise), "noise.wav: no speech"),
         (3, ("identify", noise), "no speech"),
-        (4, ("verify", "alicia", clip), "Did you mean “alice”?"),
+        (4, ("verify", "alicia", clip), "“alicia” is not enrolled. Enrol with"),
+        (4, ("profiles", "show", "alicia"), "Did you mean “alice”?"),
+        (2, ("verify", "alice", clip, "--point", "eer", "--threshold", 0), "Leave one out"),
+        (2, ("verify", "alice", clip, "--threshold", "nan"), "no finite number"),
         (2, ("embed", clip, "--out", "a.txt"), "must end in .npz"),
         (2, ("embed", clip, "--out", noise / "a.npz"), "noise.wav/a.npz: cannot be written"),
         (2, ("score", "--trials", "no.txt", "--root", ".", "--out", "s"), "no.txt"),
@@ -321,7 +300,7 @@ def test_all_unusable_recordings_are_named_at_once(run: Any, corpus: Path) -> No
         (corpus / name).write_bytes(b"")
     Path("list").write_text(f"1 {a} quiet.wav\n1 {a} {b}\n0 {a} empty.wav\n")
     ran = run("score", "--trials", "list", "--root", corpus, "--out", "s")
-    assert (ran.code, ran.error.splitlines()[0].count("2 recordings cannot be used")) == (3, 1)
+    assert (ran.code, ran.error.splitlines()[0].count("2 of 4 recordings cannot be used")) == (3, 1)
     assert "quiet.wav: the file is empty" in ran.error
     assert "empty.wav: the file is empty" in ran.error
 

@@ -41,6 +41,14 @@ def test_neither_side_nor_the_number_of_trials_matters(monkeypatch: pytest.Monke
     np.testing.assert_allclose(Cohort(strangers, "m").normalise(enrol, test), whole, rtol=1e-5)
 
 
+def test_one_probe_against_all_scores_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers, enrol, probe = unit(0, 50, 8), unit(1, 7, 8), unit(2, 8)
+    monkeypatch.setattr(cohort, "_ROWS", 3)
+    found = Cohort(strangers, "m").normalise(enrol, np.broadcast_to(probe, enrol.shape))
+    each = Cohort(strangers, "m").normalise(enrol, np.repeat(probe[None], 7, axis=0))
+    np.testing.assert_allclose(found, each, rtol=1e-6)
+
+
 def test_a_voice_like_everybody_must_come_nearer() -> None:
     """Equal cosines, but one pair lies amid the cohort."""
     strangers = unit(0, 200, 32) + 2 * np.eye(32, dtype=np.float32)[0]

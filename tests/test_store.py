@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from speakerguard.errors import (
     StoreError,
     UsageError,
 )
+from speakerguard.folders import cache_folder
 from speakerguard.profile import Profile, compatible
 from speakerguard.store import TABLES, ProfileStore
-from speakerguard.store_reader import read
+from speakerguard.store_reader import read, read_crowd
 
 ENROL = """
 import sys
@@ -272,9 +274,12 @@ def test_no_such_profile_suggests_the_nearest(store: ProfileStore) -> None:
     for name in ("alice", "alina", "bob"):
         store.add(make(name))
     with pytest.raises(NoSuchProfileError, match="Did you mean “alice” or “alina”"):
-        store.get("alise")
+        store.get("alise", hint=True)
     with pytest.raises(NoSuchProfileError, match="profiles list"):
-        store.get("小明")
+        store.remove("小明")
+    with pytest.raises(NoSuchProfileError) as caught:  # it may be a stranger who asks
+        store.get("alise")
+    assert not any(name in str(caught.value) for name in ("alice", "alina", "bob"))
 
 
 def test_profiles_of_other_weights_are_refused(store: ProfileStore) -> None:
@@ -370,7 +375,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with ProfileStore(tmp_path / "file" / "voices.db") as store:
         with pytest.raises(StoreError, match="--store"):
             store.add(make())
-        assert store.names() == []
+        with pytest.raises(StoreError, match="Not a directory"):
+            store.names()
+    assert read(tmp_path / "file" / "voices.db") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
@@ -497,3 +504,174 @@ def test_kill_in_the_middle_leaves_a_readable_store(tmp_path: Path) -> None:
             with closing(sqlite3.connect(path)) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert killed_writing
+
+
+def test_rename(store: ProfileStore) -> None:
+    store.add(make())
+    store.add(make("bob"))
+    assert store.rename(" alice", "Zoe\u0308").name == "Zoë"
+    assert store.names() == ["Zoë", "bob"]
+    assert_same(store.get("Zoë"), replace(make(), name="Zoë", created=store.get("Zoë").created))
+    for old, new, error in (("alice", "carol", NoSuchProfileError), ("bob", "Zoë", UsageError),
+                            ("bob", "bob", UsageError), ("bob", "", UsageError)):  # fmt: skip
+        with pytest.raises(error):
+            store.rename(old, new)
+    assert store.names() == ["Zoë", "bob"]
+
+
+def test_drop_takes_one_recording_out(store: ProfileStore) -> None:
+    profile = make(rows=3)
+    store.add(replace(profile, sources=("a.wav", "b.wav", "a.wav")))
+    with pytest.raises(UsageError, match=r"2 recordings called a\.wav"):
+        store.drop("alice", "a.wav")
+    with pytest.raises(UsageError, match=r"no recording 'c\.wav'.*a\.wav, b\.wav"):
+        store.drop("alice", "c.wav")
+    left = store.drop("alice", "folder/b.wav")
+    assert left.sources == ("a.wav", "a.wav")
+    np.testing.assert_array_equal(store.get("alice").embeddings, profile.embeddings[[0, 2]])
+    store.add(make("bob", rows=1))
+    with pytest.raises(UsageError, match="only recording of “bob”"):
+        store.drop("bob", make("bob", rows=1).sources[0])
+    with pytest.raises(NoSuchProfileError):
+        store.drop("carol", "a.wav")
+
+
+def test_all_are_added_or_none(store: ProfileStore) -> None:
+    store.add(make("bob"))
+    more = [make("alice"), replace(make("bob"), fingerprint="other")]
+    with pytest.raises(UsageError, match="already enrolled: bob"):
+        store.add_all(more)
+    assert store.names() == ["bob"]
+    store.add_all(more, replace=True)
+    assert store.names() == ["alice", "bob"]
+    assert store.get("bob").fingerprint == "other"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("embeddings", "'text'", "no bytes"),
+        ("embeddings", "17", "no bytes"),
+        ("sources", "x'00'", "sources is no text"),
+        ("sources", "'\"a\"'", "no list"),
+        ("net_seconds", "'[\"1\"]'", "no list"),
+        ("created", "x'00'", "date is no text"),
+        ("created", "'soon'", "isoformat"),
+        ("fingerprint", "x'ff'", "model is no text"),
+        ("utterances", "'x'", "integer"),
+    ],
+)
+def test_a_damaged_row_is_named_and_the_others_are_usable(
+    store: ProfileStore, path: Path, column: str, value: str, says: str
+) -> None:
+    store.add(make())
+    store.add(make("bob"))
+    store.close()
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute(f"UPDATE profiles SET {column} = {value} WHERE name = 'alice'")
+    for call in (lambda: store.get("alice"), store.all, lambda: store.drop("alice", "x")):
+        with pytest.raises(StoreError, match=f"“alice” is damaged .*{says}"):
+            call()
+    assert store.get("bob").name == "bob"
+    assert [profile.name for profile in read(path, "bob") or ()] == ["bob"]
+    assert (read(path, "alice"), read(path)) == (None, None)
+    store.remove("alice")
+    assert store.names() == ["bob"]
+
+
+def test_a_name_that_is_no_text_can_be_removed(store: ProfileStore, path: Path) -> None:
+    store.add(make())
+    store.add(make("bob"))
+    store.close()
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE profiles SET name = x'61ff' WHERE name = 'alice'")
+    assert store.names() == ["bob"]
+    (error,) = store.nameless()
+    assert r"“a\xff” is damaged (a name is text" in str(error)
+    store.remove(r"a\xff")
+    assert store.nameless() == []
+
+
+def test_a_store_opened_for_reading_is_never_written(store: ProfileStore, path: Path) -> None:
+    store.add(make())
+    store.close()
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    for url in (f"sqlite:///{path}?mode=ro", f"file:{path}?mode=ro", f"file://{path}?immutable=1",
+                f"sqlite:///file:{path}?mode=ro&uri=true"):  # fmt: skip
+        with ProfileStore(url) as opened:
+            assert (opened.names(), opened.path) == (["alice"], path)
+            for change in (lambda: opened.add(make("bob")), lambda: opened.rename("alice", "bob"),
+                           lambda: opened.remove("alice")):  # fmt: skip
+                with pytest.raises(StoreError, match="opened for reading only"):
+                    change()
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    nowhere = path.with_name("none.db")
+    for mode in ("ro", "rw"):
+        with ProfileStore(f"sqlite:///{nowhere}?mode={mode}") as opened:
+            assert opened.names() == []
+            with pytest.raises(StoreError):
+                opened.add(make())
+    assert not nowhere.exists()
+    with ProfileStore(f"file:{nowhere}") as opened:
+        opened.add(make())
+    assert nowhere.exists()
+    with pytest.raises(StoreError, match="modes ro, rw and rwc"):
+        ProfileStore(f"sqlite:///{path}?mode=x")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+@pytest.mark.parametrize("umask", [0, 0o077, 0o277])
+def test_folder_and_file_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "made" / "below" / "voices.db"
+    old = os.umask(umask)
+    try:
+        with ProfileStore(path) as store:
+            store.add(make())
+    finally:
+        os.umask(old)
+    assert [p.stat().st_mode & 0o777 for p in (path, path.parent, path.parent.parent)] == [
+        0o600, 0o700, 0o700,
+    ]  # fmt: skip
+    with ProfileStore(path) as store:
+        assert not store.open_to_others()
+        path.chmod(0o644)
+        assert not store.open_to_others()  # nobody gets through the folder
+        path.parent.chmod(0o755)
+        assert store.open_to_others()
+
+
+def test_without_a_home_folder_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "SPEAKERGUARD_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    pwd = pytest.importorskip("pwd")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for make_it in (ProfileStore, lambda: read(None), lambda: ProfileStore("~/voices.db")):
+        with pytest.raises(StoreError, match=r"--store .*SPEAKERGUARD_STORE") as caught:
+            make_it()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="XDG_CACHE_HOME"):
+        cache_folder()
+
+
+def test_the_crowd_is_what_the_profiles_are(store: ProfileStore, path: Path) -> None:
+    for number in range(7):
+        store.add(make(f"speaker {number}", rows=1 + number % 3))
+    store.add(make("other", fingerprint="other"))
+    profiles = store.all("c0ffee")
+    dimension = profiles[0].embeddings.shape[1]
+    crowd = read_crowd(path, "c0ffee", dimension)
+    assert crowd is not None
+    assert (crowd.names, crowd.others) == ([profile.name for profile in profiles], 1)
+    expected = np.stack([profile.centroid for profile in profiles])
+    np.testing.assert_allclose(crowd.centroids, expected, rtol=0, atol=1e-6)
+    assert read_crowd(path, "c0ffee", dimension + 1) is None
+    assert read_crowd(path, "nobody", dimension) is None
+    store.close()
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE profiles SET embeddings = zeroblob(length(embeddings))"
+                    " WHERE name = 'speaker 3'")  # fmt: skip
+    assert read_crowd(path, "c0ffee", dimension) is None

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speakerguard.errors import TrialError, UsageError
+from speakerguard.lists import read_enrolment_map
 from speakerguard.trials import (
     Trial,
     check_files,
@@ -38,6 +39,15 @@ def pairs(path: Path) -> list[tuple[str, str, str]]:
         "a b - target\na c A07 nontarget\n",
         "spk\tfilename\tcm-label\tasv-label\na\tb\tbonafide\ttarget\na\tc\tbonafide\tnontarget\n",
         "filename asv-label spk\nb target a\nc nontarget a\n",
+        "a b 1\na c 0\n",
+        "a b 0.53 1\na c -1e-3 0\n",
+        "a b 0.53 target 5.1 4.2 0.1 0.2\na c 0.1 nontarget 5 4 0 0\n",
+        "target 0.53 a b\nnontarget 0.1 a c\n",
+        "a b F bonafide target\na c M bonafide nontarget\n",
+        "a\tb F\tbonafide target\na\t c\tM bonafide nontarget\n",
+        "# made by hand\n\n1 a b\r\n  #1 a d\n0 a c\r\n",
+        "1\t\ta\t\tb\n0\t\ta\t\tc\n",
+        "1 \"a\" 'b'\n0 a c\n",
     ],
 )
 def test_every_format_says_the_same(tmp_path: Path, text: str) -> None:
@@ -52,6 +62,8 @@ def test_every_format_says_the_same(tmp_path: Path, text: str) -> None:
         "a b 0.1 spoof\n",
         "a b A13 spoof\n",
         "a b spoof spoof\n",
+        "a b F A11 spoof\n",
+        "a b - AC01 spoof\n",
         "spk filename cm-label asv-label\na b spoof spoof\n",
     ],
 )
@@ -72,6 +84,8 @@ def test_names_may_be_in_any_script_and_hold_spaces_between_tabs(tmp_path: Path)
     found = pairs(write(tmp_path / "list", text))
     assert found[0] == ("анна/моя запись.wav", "山田/声 1.wav", "target")
     assert found[1][1] == "علي.wav"
+    quoted = pairs(write(tmp_path / "quoted", "1 \"my file.wav\" 'it is.wav'\n0 'tis b's\n"))
+    assert quoted == [("my file.wav", "it is.wav", "target"), ("'tis", "b's", "nontarget")]
 
 
 def test_one_line_settles_what_a_file_called_target_is(tmp_path: Path) -> None:
@@ -95,6 +109,8 @@ def test_one_line_settles_what_a_file_called_target_is(tmp_path: Path) -> None:
         ("my file.wav b.wav target\n", 1, "tab"),
         ("1\t\tb\n", 1, "no known format"),
         ("a b spoof target\n", 1, "both spoof and target"),
+        ("a b F A11 target extra\n", 1, "no known format"),
+        ("1 17 0\n", None, "VoxCeleb and as CN-Celeb"),
         ("a b bonafide spoof\n", 1, "both bonafide and spoof"),
         ("1 a b\n1 a c\n0 a b\n", 3, "contradicts line 1, which says target"),
         ("1 a target\n", None, "VoxCeleb and as Kaldi"),
@@ -141,6 +157,53 @@ def test_each_file_is_asked_for_once(tmp_path: Path) -> None:
         check_files(gone, tmp_path)
 
 
+def test_files_are_found_by_ids_and_by_windows_names(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    for name in ("s/a.flac", "s/b.wav", "c\\d"):
+        (tmp_path / name).touch()
+    found = check_files(
+        [Trial("s\\b.wav", "s/a", "target", 1), Trial("c\\d", "s\\a", "spoof", 2)], tmp_path
+    )
+    assert found["s\\b.wav"] == tmp_path / "s/b.wav"
+    assert found["s/a"] == found["s\\a"] == tmp_path / "s/a.flac"
+    assert found["c\\d"] == tmp_path / "c\\d"  # a name on this system comes first
+    for name in ("s/" + 300 * "x", "s/\0"):
+        with pytest.raises(TrialError, match="no such file"):
+            check_files([Trial(name, name, "target", 1)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m a,b\nn c\n",
+        "\ufeffm a b\r\n\r\nn c\r\n",
+        "# who\nm\ta\tb\nn\tc,\n",
+        "m a\nn c\nm b\nm a\n",
+    ],
+)
+def test_an_enrolment_map_lists_the_recordings_of_each_model(tmp_path: Path, text: str) -> None:
+    models = read_enrolment_map(write(tmp_path / "map", text))
+    assert models == {"m": ("a", "b"), "n": ("c",)}
+    for name in "abct":
+        (tmp_path / f"{name}.flac").touch()
+    trials = [Trial("m", "t", "target", 1), Trial("n", "t", "nontarget", 2)]
+    assert list(check_files(trials, tmp_path, models)) == ["a", "b", "t", "c"]
+    with pytest.raises(TrialError, match=r"/m: no such file.* line 1.*--enrolment-map"):
+        check_files(trials, tmp_path)
+    (tmp_path / "b.flac").unlink()
+    with pytest.raises(TrialError, match=r"/b: no such file, asked for by the trial on line 1"):
+        check_files(trials, tmp_path, models)
+
+
+@pytest.mark.parametrize(("text", "says"), [("", "no models"), ("m a\nn\n", "line 2 names no"),
+                                            ("m ,\n", "line 1 names no")])  # fmt: skip
+def test_an_enrolment_map_without_recordings_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(TrialError, match=says):
+        read_enrolment_map(write(tmp_path / "map", text))
+
+
 names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), min_size=1, max_size=9
 )
@@ -180,6 +243,22 @@ def test_classes_are_told_apart(tmp_path: Path) -> None:
     assert table.spoofs.tolist() == [0.5]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b .9 1\na c .1 0\na d .5 1\n",
+        "\ufeffa b .9 target\r\na c .1 nontarget\r\na d .5 spoof\r\n",
+        "a b .9 target 5 4 .1 .2\na c .1 nontarget 5 4 .1 .2\na d .5 spoof 5 4 .1 .2\n",
+        "spk\tfilename\tasv-score\tasv-label\na\tb\t.9\ttarget\na\tc\t.1\tnontarget\n",
+    ],
+)
+def test_scores_of_other_programs_are_read(tmp_path: Path, text: str) -> None:
+    table = read_scores(write(tmp_path / "s", text))
+    assert table.scores.tolist()[:2] == [0.9, 0.1]
+    assert table.labels.tolist()[:2] == ["target", "nontarget"]
+    assert (table.enrol[0], table.test[1]) == ("a", "c")
+
+
 def test_what_cannot_be_stored_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = write(tmp_path / "scores.txt", "1 0.5 a b\n")
     trials = [Trial("a", "b", "target", 1), Trial("a", "c", "target", 4)]
@@ -200,9 +279,17 @@ def test_what_cannot_be_stored_is_refused_and_leaves_the_old_file(tmp_path: Path
     ("text", "says"),
     [
         ("", "holds no scores"),
-        ("1 0.5 a b\n1 0.5 a\n", "line 2 is not 'label score enrol test'"),
+        ("1 0.5 a b\n1 0.5 a\n", r"line 2 is not in the format .*scores, label first"),
         ("1 0.5 a b c\n", "line 1 .* tab"),
-        ("1 0.5 a b\nx 0.5 a c\n", "line 2 starts with none of the labels"),
+        ("a b 0.5 target\na c high nontarget\n", "line 2 .*'high'"),
+        ("a b 0.5\n", "line 1 has no label"),
+        ("1 2 0.5 1\n", "scores, label first and as scores, label last"),
+        (
+            "spk filename cm-score asv-score sasv-score\na b 1 2 3\n",
+            "without the column 'asv-label'",
+        ),
+        ("spk filename asv-label\na b target\n", "without the column 'asv-score'"),
+        ("1 0.5 a b\nx 0.5 a c\n", "line 2 has no label"),
         ("1 nan a b\n", "line 1 .*'nan'"),
         ("1 0.5 a b\n\n0 -inf a c\n", "line 3 .*'-inf'"),
         ("1 high a b\n", "line 1 .*'high'"),
@@ -230,6 +317,8 @@ def test_score_lines_that_cannot_be_used_are_named(tmp_path: Path, text: str, sa
         ("id10270/x6uYqmx31kE/00001.wav", "id10270", ""),
         ("wav/id10270/x6uYqmx31kE/00001.wav", "wav/id10270", "wav"),
         ("id00800/singing-01-002.flac", "id00800", ""),
+        ("test/id00800-singing-01-002.wav", "id00800", ""),
+        ("id00800-enroll", "id00800", ""),
         ("id10270-x6uYqmx31kE-00001", "id10270", ""),
         ("LA_0015", "LA_0015", ""),
         ("-x", "-x", ""),

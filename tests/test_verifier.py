@@ -11,6 +11,7 @@ import torch
 
 from speakerguard import checkpoint
 from speakerguard.audio import read
+from speakerguard.cautions import SHORT_SPEECH
 from speakerguard.errors import (
     CheckpointError,
     ConfigError,
@@ -21,7 +22,7 @@ from speakerguard.errors import (
 )
 from speakerguard.speech import load_speech
 from speakerguard.store import ProfileStore
-from speakerguard.verifier import SHORT_SPEECH, Verifier
+from speakerguard.verifier import Verifier
 
 Clips = dict[str, list[Path]]
 

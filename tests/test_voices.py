@@ -1,6 +1,7 @@
 """New voices from a corpus of real speech, judged by a stand-in for the teacher."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from speakerguard import voices
 from speakerguard.audio import read
 from speakerguard.cli import app
 from speakerguard.data import SpeechSet, prepare
-from speakerguard.errors import UsageError
+from speakerguard.errors import AudioError, UsageError
 from speakerguard.voices import Plan, make_voices, summary
 
 
@@ -65,6 +66,18 @@ def files(folder: Path) -> dict[str, bytes]:
         else path.read_bytes()
         for path in folder.rglob("*.*")
     }
+
+
+def test_what_cannot_be_used_is_told_or_ends_it(corpus: Path, tmp_path: Path) -> None:
+    root = tmp_path / "train"
+    shutil.copytree(corpus / "train", root)
+    (next(root.iterdir()) / "junk.wav").write_text("junk")
+    plan = Plan(kinds=("formant",), tries=1, clips=3, apart=1.1, coherent=-1.0)
+    said: list[str] = []
+    with pytest.raises(AudioError, match=r"1 recordings of .*cannot be used:\n.*junk\.wav"):
+        make_voices(root, tmp_path / "new", plan, tmp_path / "cache", said.append, skip=False)
+    assert make_voices(root, tmp_path / "new", plan, tmp_path / "cache", said.append)
+    assert any("left out" in line and "junk.wav" in line for line in said)
 
 
 def test_what_is_kept_is_a_corpus_with_a_manifest(corpus: Path, tmp_path: Path) -> None:
