@@ -22,13 +22,18 @@ import typer
 from speakerguard import cli_export, cli_stream, cli_trials, cli_voices
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    Channel,
+    Channels,
     CountermeasureName,
     Engine,
     Json,
     Model,
     Point,
+    Rate,
+    Raw,
     ScoreNorm,
     Store,
+    as_told,
     finite,
     make_verifier,
 )
@@ -84,10 +89,15 @@ def enroll(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
+    told = as_told(channel, raw, rate, channels)
     verifier = make_verifier(model, store, engine, score_norm)
-    enrolment = verifier.enroll(name, files, replace, add)
+    enrolment = verifier.enroll(name, [told(file) for file in files], replace, add)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -128,6 +138,10 @@ def verify(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
     if stream and countermeasure is not None:
@@ -135,18 +149,19 @@ def verify(
     if file == Path("-") and not stream and not file.exists():
         raise UsageError("-: no such file. A pipe is followed with --stream.")
     detector = _detector(countermeasure)
+    told = as_told(channel, raw, rate, channels)
     if stream:
         verifier = make_verifier(model, store, engine, score_norm)
-        answer = cli_stream.follow(verifier, name, str(file), point)
+        answer = cli_stream.follow(verifier, name, str(file), point, told)
         real = None
     else:
         from concurrent.futures import ThreadPoolExecutor
 
         from speakerguard.speech import load_speech
 
-        source = _read_once(file) if detector else file
+        source = told(_read_once(file) if detector else file)
         with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
-            speech = beside.submit(load_speech, file) if file.is_file() else None
+            speech = beside.submit(load_speech, source) if file.is_file() else None
             try:
                 verifier = make_verifier(model, store, engine, score_norm)
                 answer = verifier.verify(name, speech.result() if speech else source, point)
@@ -191,11 +206,16 @@ def identify(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
     detector = _detector(countermeasure)
+    told = as_told(channel, raw, rate, channels)
     verifier = make_verifier(model, store, engine, score_norm)
-    source = _read_once(file) if detector else file
+    source = told(_read_once(file) if detector else file)
     answer = verifier.identify(source, point, margin)
     real = detector.llr(source) if detector else None
     if real is not None and real < 0 and answer.speaker:
@@ -230,7 +250,9 @@ def _detector(name: str | None) -> Countermeasure | None:
 
 def _read_once(file: Path) -> Path | bytes:
     """What two may read: of a pipe, which can be read only once, its contents."""
-    return file.read_bytes() if file.is_fifo() else file
+    from speakerguard.sources import read_once
+
+    return read_once(file) if file.is_fifo() else file
 
 
 @profiles.command("list")

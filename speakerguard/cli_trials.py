@@ -10,19 +10,26 @@ import typer
 
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    Channel,
+    Channels,
     Engine,
     Model,
     Progress,
+    Rate,
+    Raw,
     Root,
     ScoreNorm,
     Seconds,
     Trials,
+    as_told,
     finite,
     make_verifier,
 )
 from speakerguard.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speakerguard.trials import ScoreTable, Trial
     from speakerguard.verifier import Verifier
 
@@ -32,6 +39,10 @@ def embed(
     out: Annotated[Path, typer.Option(help="The .npz file to write; keys are the paths given.")],
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Embed FILES into an .npz: one float32 vector a key."""
     from zipfile import ZipFile
@@ -44,7 +55,8 @@ def embed(
 
     if out.suffix != ".npz":
         raise UsageError(f"{out}: the output must end in .npz.")
-    named = {printable(file): file for file in files}
+    told = as_told(channel, raw, rate, channels)
+    named = {printable(file): told(file) for file in files}
     with Progress("embedding", len(named)) as progress:
         embeddings = embed_files(make_verifier(model, engine=engine), named.items(), None, progress)
     # numpy.savez could not store a key called "file"
@@ -63,6 +75,10 @@ def score(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Score a trial list; each file is embedded once."""
     from speakerguard.files import refuse_folder
@@ -71,7 +87,7 @@ def score(
     refuse_folder(out)
     listed = read_trials(trials)
     verifier = make_verifier(model, None, engine, score_norm)
-    table = _score(verifier, listed, root, seconds)
+    table = _score(verifier, listed, root, seconds, told=as_told(channel, raw, rate, channels))
     write_scores(out, listed, table.scores)
     print(f"{len(table.scores)} scores in {out}")
 
@@ -95,6 +111,10 @@ def evaluate(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Error rates of a score file or a trial list, by source, with plots where --out is given."""
     from speakerguard import evaluate as evaluation
@@ -117,7 +137,14 @@ def evaluate(
         verifier = make_verifier(model, None, engine, score_norm)
         unit = verifier.scoring.unit
         llr = verifier.calibration.calibration.llr if verifier.scoring.calibrated else None
-        table = _score(verifier, read_trials(trials), root, seconds, babble)
+        table = _score(
+            verifier,
+            read_trials(trials),
+            root,
+            seconds,
+            babble,
+            as_told(channel, raw, rate, channels),
+        )
         about = {
             "model": verifier.model,
             "fingerprint": verifier.fingerprint,
@@ -143,13 +170,17 @@ def calibrate(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
     from speakerguard import calibration
     from speakerguard.trials import read_trials
 
     verifier = make_verifier(model, None, engine, score_norm)
-    table = _score(verifier, read_trials(trials), root)
+    table = _score(verifier, read_trials(trials), root, told=as_told(channel, raw, rate, channels))
     file = calibration.calibrate(
         table, verifier.scoring.fingerprint, trials.name, weights=calibration.source_weights(table)
     )
@@ -213,10 +244,11 @@ def _score(
     root: Path,
     seconds: float | None = None,
     babble: float | None = None,
+    told: Callable[[Any], Any] | None = None,
 ) -> ScoreTable:
     from speakerguard.evaluate import score_trials
 
     tests = {trial.test for trial in trials}
     files = tests | {trial.enrol for trial in trials}
     with Progress("embedding", len(files) + len(tests) * (babble is not None)) as progress:
-        return score_trials(verifier, trials, root, seconds, progress, babble)
+        return score_trials(verifier, trials, root, seconds, progress, babble, told)

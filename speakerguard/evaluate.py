@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE
+from speakerguard.audio import SAMPLE_RATE, Reading
 from speakerguard.babble import Babble
 from speakerguard.bootstrap import Interval, speaker_bootstrap
 from speakerguard.errors import AudioError, UsageError
@@ -28,7 +28,7 @@ CHUNK = 64  # recordings read before they are embedded together
 
 def embed_files(
     verifier: Verifier,
-    files: Iterable[tuple[str, Path]],
+    files: Iterable[tuple[str, Path | Reading]],
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     load: Callable[[str], Speech] | None = None,
@@ -87,6 +87,7 @@ def score_trials(
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     babble: float | None = None,
+    told: Callable[[Path], Path | Reading] | None = None,
 ) -> ScoreTable:
     """The verifier's score of every trial, such as the cosine; each file is embedded once.
 
@@ -95,12 +96,13 @@ def score_trials(
         progress: called with the number of files done.
         babble: dB by which each *test* recording stands above four other talkers; enrolment
             stays as it was recorded.
+        told: makes of each file a recording that is read as it should be.
 
     Raises:
         TrialError: a file is missing; the message names the trial's line.
         AudioError: a file cannot be judged.
     """
-    files = check_files(trials, root)
+    files = {name: told(path) if told else path for name, path in check_files(trials, root).items()}
     embeddings = embed_files(verifier, files.items(), seconds, progress)
     probes = embeddings
     if babble is not None:

@@ -225,9 +225,16 @@ class Verifier:
         return Enrolment(whole, warnings)
 
     def verify(
-        self, name: str, source: AudioSource | Speech, operating_point: str | None = None
+        self,
+        name: str,
+        source: AudioSource | Speech,
+        operating_point: str | None = None,
+        channel: int | None = None,
     ) -> Verification:
         """Compare a recording, or the speech already found in one, with the profile of ``name``.
+
+        Args:
+            channel: the only one of the recording to listen to, from 1; None averages all.
 
         Raises:
             AudioError: the recording cannot be judged; there is no score.
@@ -235,7 +242,7 @@ class Verifier:
         """
         profile = self.profile(name)
         point = self.calibration.point(operating_point)
-        speech = source if isinstance(source, Speech) else load_speech(source)
+        speech = source if isinstance(source, Speech) else load_speech(source, channel=channel)
         (embedding,) = self.embed_speech([speech])
         score = self.scoring.score(profile.centroid, embedding)
         return Verification(

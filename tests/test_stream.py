@@ -44,7 +44,7 @@ def test_the_final_answer_is_the_offline_one(guard: Verifier, probe: np.ndarray,
 def test_answers_grow_rarer(guard: Verifier, probe: np.ndarray) -> None:
     stream = guard.stream("alice")
     judged = []
-    stream.finish = lambda: judged.append(stream.seconds)  # type: ignore[assignment, method-assign]
+    stream.so_far = lambda: judged.append(stream.seconds)  # type: ignore[assignment, method-assign]
     for _ in range(3_000):
         stream.add(probe[:1_600])
     assert len(judged) < 60

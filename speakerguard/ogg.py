@@ -1,0 +1,99 @@
+"""Ogg pages: whether the last is complete, what lies one behind the other, and the mark of the end.
+
+Source: RFC 3533, section 6. Recorders of telephones and messengers leave the end mark out, at
+which libsndfile gives up; of streams put one behind the other ("chained") it reads the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from speakerguard.checksum import crc
+from speakerguard.pieces import Piece, Pieces
+
+MOST_BYTES = 256 << 20  # of a file whose pages are looked at
+_BEGIN, _END = 0x02, 0x04  # header type flags
+
+
+@dataclass(frozen=True)
+class _Page:
+    start: int
+    stop: int
+    flags: int
+    position: int
+    serial: int
+    finishes: bool
+
+
+@dataclass
+class _Link:
+    """One of the streams that lie one behind the other; several serials are side by side in it."""
+
+    start: int
+    pages: list[_Page] = field(default_factory=list)
+    serials: set[int] = field(default_factory=set)
+
+
+def mended(handle: BinaryIO, size: int) -> tuple[bool, tuple[Pieces, ...], bool]:
+    """Whether the file is whole; what to decode, if not the file; and whether its end is open.
+
+    Whole is what ends with a complete page. A page that states no position though a packet ends
+    on it is damage: decoders never come to an end of such streams.
+    """
+    if size > MOST_BYTES:
+        return True, (), False
+    handle.seek(0)
+    data = handle.read(size)
+    links: list[_Link] = []
+    for page in _pages(data):
+        if page is None or (page.finishes and page.position >= 2**62):
+            return not links, (), False  # what has not even a first page is for the decoder to name
+        if not links or (page.flags & _BEGIN and page.serial not in links[-1].serials
+                         and not links[-1].pages[-1].flags & _BEGIN):  # fmt: skip
+            links.append(_Link(page.start))
+        links[-1].pages.append(page)
+        links[-1].serials.add(page.serial)
+    if not links:
+        return True, (), False
+    last = links[-1].pages[-1]
+    ended = [bool(link.pages[-1].flags & _END) for link in links]
+    if not ended[-1] and data[last.stop :].strip(b"\0"):
+        return False, (), False
+    if all(ended) and len(links) == 1:
+        return True, (), False
+    views = tuple(_view(handle, data, link) for link in links)
+    return True, views, not ended[-1]
+
+
+def _view(handle: BinaryIO, data: bytes, link: _Link) -> Pieces:
+    """One stream alone, with a mark at its end."""
+    last = link.pages[-1]
+    pieces: list[Piece] = [(link.start, last.start)]
+    page = bytearray(data[last.start : last.stop])
+    page[5] |= _END
+    page[22:26] = bytes(4)
+    page[22:26] = crc(page, 0x04C1_1DB7, 32).to_bytes(4, "little")
+    return Pieces(handle, [*pieces, bytes(page)])
+
+
+def _pages(data: bytes) -> Iterator[_Page | None]:
+    """All pages; None for what is cut off, or lies between two and is none."""
+    at = 0
+    while data[at : at + 4] == b"OggS":
+        count = data[at + 26] if at + 27 <= len(data) else 0
+        lacing = data[at + 27 : at + 27 + count]
+        stop = at + 27 + count + sum(lacing)
+        if at + 27 > len(data) or stop > len(data):
+            yield None
+            return
+        position, serial = (
+            int.from_bytes(data[at + i : at + j], "little") for i, j in ((6, 14), (14, 18))
+        )
+        finishes = any(value < 255 for value in lacing)
+        yield _Page(at, stop, data[at + 5], position, serial, finishes)
+        at = stop
+    left = data[at : at + 4]
+    if data.find(b"OggS", at) >= 0 or (0 < len(data) - at < 4 and b"OggS".startswith(left)):
+        yield None
