@@ -63,8 +63,8 @@ __all__ = [
 
 BLOCK_SECONDS = 20.0  # decoded and resampled at a time
 BLOCK_VALUES = 1 << 23  # at most, over all channels; 32 MiB
-MAX_SECONDS = 1800.0  # of a recording that are read: an hour of nothing is small
-MAX_VALUES = 180_000_000  # that are decoded of one, over all channels: as long, of two at 48 kHz
+MAX_SECONDS = 1800.0  # that can be read at once
+MAX_VALUES = 180_000_000  # samples over all channels likewise: as long, of two at 48 kHz
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}  # of what is found in a folder
 
 _OVERSHOOT = 16.0  # times full scale; decoders overshoot by less, integers kept as floats by more

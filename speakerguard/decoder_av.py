@@ -67,7 +67,7 @@ class AvSound:
         self.name, self.container, self.file = name, container, file
         self.several = len(container.streams.audio)
         stream = self.stream = container.streams.audio[0]
-        self.format = container.format.name.upper()
+        self.format = f"FFmpeg's {container.format.name}"
         codec = stream.codec_context  # None where there is no decoder
         self.samplerate = int(codec.sample_rate or 0) if codec else 0
         self.channels = int(codec.channels or 0) if codec else 0
@@ -166,6 +166,8 @@ def open_sound(name: str, file: Any, size: int) -> AvSound | None:
         "format_whitelist": ",".join(FORMATS),
         "codec_whitelist": ",".join(CODECS),
         "protocol_whitelist": "none",
+        "probesize": str(1 << 20),  # bytes that are looked at before the first sample
+        "analyzeduration": "2000000",  # and microseconds
     }
     try:
         container = av.open(view, "r", options=options, metadata_errors="ignore")

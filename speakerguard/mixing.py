@@ -79,7 +79,7 @@ class Mixer:
     def _compare(self, chunk: Samples) -> None:
         length = max(1, int(_FRAME_SECONDS * self.rate))
         count = len(chunk) // length
-        frames = np.abs(chunk[: count * length]).reshape(count, length, -1)
+        frames = np.abs(chunk[: count * length]).reshape(count, length, chunk.shape[1])
         loudness = frames.mean(axis=1, dtype=np.float64)
         self._frames += count
         self._sum += loudness.sum(axis=0)
@@ -92,6 +92,8 @@ class Mixer:
             return False
         mean = self._sum / self._frames
         heard = mean > AUDIBLE * mean.max()
+        if heard.sum() < 2:
+            return False
         together = (self._products / self._frames - np.outer(mean, mean))[np.ix_(heard, heard)]
         alone = np.sqrt(np.maximum(np.diag(together), 1e-30))
         return bool((together / np.outer(alone, alone)).min() < ALIKE)

@@ -23,6 +23,7 @@ _FIRST = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # k
 _LATER = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # MPEG 2 and 2.5
 _SAME = 0xFFFE0C00  # of a header: sync, version, layer and rate, which a file keeps
 _GAP = 1 << 16  # bytes of junk, at most, before the first frame
+_TAGS = 64  # in a row
 _ZEROS, _LYRICS = re.compile(rb"\0*"), re.compile(rb"LYRICS(END|200)")
 
 
@@ -225,7 +226,9 @@ def id3_length(head: bytes) -> int:
 def behind_tags(data: bytes, at: int) -> int:
     """Where what is no audio ends: ID3v2, ID3v1, APE and Lyrics3 tags, zeros that fill up."""
     before = -1
-    while before != at < len(data):
+    for _ in range(_TAGS):
+        if before == at or at >= len(data):
+            break
         before = at
         if data[at : at + 3] == b"ID3":
             at += id3_length(data[at : at + 10])

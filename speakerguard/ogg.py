@@ -14,6 +14,7 @@ from speakerguard.checksum import crc
 from speakerguard.pieces import Piece, Pieces
 
 MOST_BYTES = 256 << 20  # of a file whose pages are looked at
+MOST_PAGES = 250_000  # pages of 20 ms for more than an hour
 _BEGIN, _END = 0x02, 0x04  # header type flags
 
 
@@ -40,14 +41,17 @@ def mended(handle: BinaryIO, size: int) -> tuple[bool, tuple[Pieces, ...], bool]
     """Whether the file is whole; what to decode, if not the file; and whether its end is open.
 
     Whole is what ends with a complete page. A page that states no position though a packet ends
-    on it is damage: decoders never come to an end of such streams.
+    on it is damage: decoders never come to an end of such streams. Files of more than
+    :data:`MOST_BYTES`, or :data:`MOST_PAGES`, pass.
     """
     if size > MOST_BYTES:
         return True, (), False
     handle.seek(0)
     data = handle.read(size)
     links: list[_Link] = []
-    for page in _pages(data):
+    for count, page in enumerate(_pages(data)):
+        if count > MOST_PAGES:
+            return True, (), False
         if page is None or (page.finishes and page.position >= 2**62):
             return not links, (), False  # what has not even a first page is for the decoder to name
         if not links or (page.flags & _BEGIN and page.serial not in links[-1].serials
@@ -88,10 +92,9 @@ def _pages(data: bytes) -> Iterator[_Page | None]:
         if at + 27 > len(data) or stop > len(data):
             yield None
             return
-        position, serial = (
-            int.from_bytes(data[at + i : at + j], "little") for i, j in ((6, 14), (14, 18))
-        )
-        finishes = any(value < 255 for value in lacing)
+        position = int.from_bytes(data[at + 6 : at + 14], "little")
+        serial = int.from_bytes(data[at + 14 : at + 18], "little")
+        finishes = count > 0 and min(lacing) < 255
         yield _Page(at, stop, data[at + 5], position, serial, finishes)
         at = stop
     left = data[at : at + 4]

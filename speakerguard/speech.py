@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.audio import (
-    MAX_SECONDS,
-    MAX_VALUES,
     SAMPLE_RATE,
     AudioSource,
     Recording,
@@ -33,6 +31,8 @@ THRESHOLD = 0.5  # speech probability of a speech frame
 PAD = 2  # frames kept on either side of speech, so that onsets survive
 MIN_SPEECH = 0.5  # seconds of net speech below which there is no score
 MAX_SPEECH = 120.0  # seconds of net speech after which reading stops
+MAX_SECONDS = 600.0  # of a recording that are searched for speech, as of a stream
+MAX_VALUES = 60_000_000  # samples over all channels that are searched: as long, of two at 48 kHz
 SILENT_PEAK = 10 ** (-70 / 20)  # a recording that never exceeds -70 dBFS is silent
 _LEVEL = 10 ** (-26 / 20)  # RMS to which a quiet block is raised for the detector, at most 30 dB
 
@@ -116,7 +116,7 @@ def load_speech(
     """Read ``source`` and keep its speech.
 
     Reading stops after :data:`MAX_SPEECH` seconds of speech, or :data:`MAX_SECONDS` altogether or
-    :data:`~speakerguard.audio.MAX_VALUES` samples over all channels, with a warning, so a
+    :data:`MAX_VALUES` samples over all channels, with a warning, so a
     recording of any length takes bounded memory and time.
 
     Args:
