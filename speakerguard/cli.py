@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from speakerguard import cli_export, cli_stream, cli_trials, cli_voices
+from speakerguard import cli_export, cli_stream, cli_trials, cli_voices, quiet
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
     Channel,
@@ -390,7 +390,9 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
     try:
-        if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
+        if _is_own(sys.argv[1:2]):
+            quiet.own_words()
+        else:  # looking for other packages' commands takes long
             _plug_in()
         app()
     except SpeakerguardError as error:

@@ -196,7 +196,7 @@ def _sphere(handle: BinaryIO) -> _Samples | None:
     said = {}
     for line in head.split(b"end_head")[0].splitlines():
         words = line.split()
-        if len(words) >= 3 and words[1] == b"-i" and words[2].isdigit():
+        if len(words) >= 3 and words[1][:2] in (b"-i", b"-s") and words[2].isdigit():
             said[words[0]] = int(words[2][:18])
     counts = [said.get(name) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
     first = head.splitlines()[1:2]

@@ -16,7 +16,7 @@ OFFSET = 0.1  # of what varies (its RMS): an offset below that, a hundredth in p
 LEAST_OFFSET = 1e-4  # of full scale, three steps of 16 bits; smaller ones are let alone as well
 CANCEL = 0.25  # power of the mean against that of unrelated channels' mean; opposed ones come to 0
 ALIKE = 0.5  # correlation of loudness, below which channels do not carry the same
-AUDIBLE = 0.05  # mean loudness against the loudest channel, below which one does not count
+AUDIBLE = 0.1  # mean loudness against the loudest channel, below which one does not count
 _FRAME_SECONDS = 0.05  # of which one loudness is taken
 _LEAST_FRAMES = 20
 
