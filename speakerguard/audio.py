@@ -293,11 +293,11 @@ def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     """A decoder: libsndfile's, or else FFmpeg's."""
     from speakerguard import decoder_av
 
-    view = mended.views[0] if mended.views else file
+    view, size = (mended.views[0], mended.views[0].size) if mended.views else (file, size)
     file.seek(0)
     head = file.read(2)
     layer = head[1] >> 1 & 3 if head[:1] == b"\xff" and len(head) > 1 and head[1] >= 0xE0 else 1
-    if layer > 1 and (sound := decoder_av.open_sound(name, file, size)) is not None:
+    if layer > 1 and (sound := decoder_av.open_sound(name, view, size)) is not None:
         return sound  # MPEG of layers I and II, of which libsndfile reads a frame
     try:
         if head == _SAMPLE_DUMP:
@@ -306,7 +306,7 @@ def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     except (RuntimeError, TypeError) as error:
         reason = str(getattr(error, "error_string", error)).strip(" .").lower()
     complain(view, name)
-    sound = decoder_av.open_sound(name, file, size)
+    sound = decoder_av.open_sound(name, view, size)
     if sound is not None:
         return sound
     more = "" if decoder_av.installed() else f", or install what reads more: {decoder_av.INSTALL}"
@@ -328,7 +328,11 @@ def _decode(
     with opened:
         yield from _samples_of(name, sound, views[0] if views else file)
         for view in views[1:]:
-            with soundfile.SoundFile(view) as more:
+            try:
+                more = _open(name, view, view.size, Mended())
+            except NotAudioError as error:
+                raise _truncated(name) from error
+            with more:
                 if (more.samplerate, more.channels) != (sound.samplerate, sound.channels):
                     recording.notes["chained"] = (
                         "several recordings lie one behind the other in this file; those from "

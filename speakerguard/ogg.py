@@ -14,6 +14,7 @@ from speakerguard.checksum import crc
 from speakerguard.pieces import Piece, Pieces
 
 MOST_BYTES = 256 << 20  # of a file whose pages are looked at
+MOST_LINKS = 1_000  # streams one behind the other
 MOST_PAGES = 250_000  # pages of 20 ms for more than an hour
 _BEGIN, _END = 0x02, 0x04  # header type flags
 
@@ -24,17 +25,15 @@ class _Page:
     stop: int
     flags: int
     position: int
-    serial: int
     finishes: bool
 
 
 @dataclass
 class _Link:
-    """One of the streams that lie one behind the other; several serials are side by side in it."""
+    """One of the streams that lie one behind the other; several may be side by side in it."""
 
     start: int
     pages: list[_Page] = field(default_factory=list)
-    serials: set[int] = field(default_factory=set)
 
 
 def mended(handle: BinaryIO, size: int) -> tuple[bool, tuple[Pieces, ...], bool]:
@@ -54,13 +53,13 @@ def mended(handle: BinaryIO, size: int) -> tuple[bool, tuple[Pieces, ...], bool]
             return True, (), False
         if page is None or (page.finishes and page.position >= 2**62):
             return not links, (), False  # what has not even a first page is for the decoder to name
-        if not links or (page.flags & _BEGIN and page.serial not in links[-1].serials
-                         and not links[-1].pages[-1].flags & _BEGIN):  # fmt: skip
+        if not links or (page.flags & _BEGIN) > (links[-1].pages[-1].flags & _BEGIN):
             links.append(_Link(page.start))
         links[-1].pages.append(page)
-        links[-1].serials.add(page.serial)
     if not links:
         return True, (), False
+    if len(links) > MOST_LINKS:
+        return False, (), False
     last = links[-1].pages[-1]
     ended = [bool(link.pages[-1].flags & _END) for link in links]
     if not ended[-1] and data[last.stop :].strip(b"\0"):
@@ -74,6 +73,8 @@ def mended(handle: BinaryIO, size: int) -> tuple[bool, tuple[Pieces, ...], bool]
 def _view(handle: BinaryIO, data: bytes, link: _Link) -> Pieces:
     """One stream alone, with a mark at its end."""
     last = link.pages[-1]
+    if last.flags & _END:
+        return Pieces(handle, [(link.start, last.stop)])
     pieces: list[Piece] = [(link.start, last.start)]
     page = bytearray(data[last.start : last.stop])
     page[5] |= _END
@@ -93,9 +94,8 @@ def _pages(data: bytes) -> Iterator[_Page | None]:
             yield None
             return
         position = int.from_bytes(data[at + 6 : at + 14], "little")
-        serial = int.from_bytes(data[at + 14 : at + 18], "little")
         finishes = count > 0 and min(lacing) < 255
-        yield _Page(at, stop, data[at + 5], position, serial, finishes)
+        yield _Page(at, stop, data[at + 5], position, finishes)
         at = stop
     left = data[at : at + 4]
     if data.find(b"OggS", at) >= 0 or (0 < len(data) - at < 4 and b"OggS".startswith(left)):

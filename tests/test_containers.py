@@ -116,10 +116,15 @@ def test_streams_one_behind_the_other_are_all_read(kind: tuple[str, str], marked
     chained = first + apart(data, 7) + apart(data, 8)
     assert noted(chained) == (pytest.approx(6.0, abs=0.03), [])
     np.testing.assert_array_equal(read(chained)[: len(read(data))], read(data))
+    assert noted(first + data)[0] == pytest.approx(4.0, abs=0.02)  # copies, of one serial number
     other = encode(*kind, tone(channels=2))
     assert noted(data + apart(other, 9)) == (pytest.approx(2.0, abs=0.01), ["chained"])
     with pytest.raises(TruncatedAudioError):
         read(chained[:-1])
+    start, stop = next(iter(pages(data)))
+    strange = edited(data[start:stop], 0, 28, b"\0" * (stop - start - 28))
+    with pytest.raises(TruncatedAudioError):  # what follows is no audio
+        read(data + apart(strange, 9))
 
 
 def test_an_opus_that_would_never_end_is_refused() -> None:

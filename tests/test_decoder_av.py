@@ -104,6 +104,7 @@ def test_flac_in_ogg_without_an_end_mark_is_read() -> None:
     data = muxed("ogg", "flac")
     assert len(list(pages(data))) > 2
     assert len(read(without_end_mark(data))) == 32_000
+    assert len(read(data + data)) == 64_000
 
 
 @needs_av
