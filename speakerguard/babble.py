@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 
-from speakerguard.audio import SAMPLE_RATE, Waveform, read
+from speakerguard.audio import SAMPLE_RATE, AudioSource, Waveform, read
 from speakerguard.augment import rms
 from speakerguard.errors import UsageError
 from speakerguard.speech import Speech, load_speech
@@ -34,7 +33,7 @@ class Babble:
         UsageError: too few speakers.
     """
 
-    def __init__(self, files: Mapping[str, Path], snr: float) -> None:
+    def __init__(self, files: Mapping[str, AudioSource], snr: float) -> None:
         self.files, self.snr = files, snr
         self._names: dict[str, list[str]] = {}
         for name in sorted(files):

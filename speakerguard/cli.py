@@ -25,19 +25,25 @@ from speakerguard import (
     cli_stream,
     cli_trials,
     cli_voices,
+    quiet,
 )
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    Channel,
+    Channels,
     CountermeasureName,
     Engine,
     Json,
     Model,
     Point,
+    Rate,
+    Raw,
     ScoreNorm,
     Store,
     Threshold,
     Unusable,
     WhenUnusable,
+    as_told,
     chosen_point,
     finite,
     make_verifier,
@@ -94,10 +100,16 @@ def enroll(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Make a voice profile of NAME from one or more recordings."""
+    told = as_told(channel, raw, rate, channels)
     verifier = make_verifier(model, store, engine, score_norm)
-    enrolment = verifier.enroll(name, files, replace, add, unusable is WhenUnusable.SKIP)
+    recordings = [told(file) for file in files]
+    enrolment = verifier.enroll(name, recordings, replace, add, unusable is WhenUnusable.SKIP)
     profile = enrolment.profile
     answer: dict[str, Any] = {
         "speaker": profile.name,
@@ -139,6 +151,10 @@ def verify(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
     if stream and countermeasure is not None:
@@ -147,18 +163,19 @@ def verify(
         raise UsageError("-: no such file. A pipe is followed with --stream.")
     asked = chosen_point(point, threshold)
     detector = _detector(countermeasure)
+    told = as_told(channel, raw, rate, channels)
     if stream:
         verifier = make_verifier(model, store, engine, score_norm)
-        answer = cli_stream.follow(verifier, name, str(file), asked)
+        answer = cli_stream.follow(verifier, name, str(file), asked, told)
         real = None
     else:
         from concurrent.futures import ThreadPoolExecutor
 
         from speakerguard.speech import load_speech
 
-        source = _read_once(file) if detector else file
+        source = told(_read_once(file) if detector else file)
         with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
-            speech = beside.submit(load_speech, file) if file.is_file() else None
+            speech = beside.submit(load_speech, source) if file.is_file() else None
             try:
                 verifier = make_verifier(model, store, engine, score_norm)
                 answer = verifier.verify(name, speech.result() if speech else source, asked)
@@ -204,12 +221,17 @@ def identify(
     engine: Engine = None,
     store: Store = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
     asked = chosen_point(point, threshold)
     detector = _detector(countermeasure)
+    told = as_told(channel, raw, rate, channels)
     verifier = make_verifier(model, store, engine, score_norm)
-    source = _read_once(file) if detector else file
+    source = told(_read_once(file) if detector else file)
     answer = verifier.identify(source, asked, margin)
     real = detector.llr(source) if detector else None
     if real is not None and real < 0 and answer.speaker:
@@ -244,7 +266,9 @@ def _detector(name: str | None) -> Countermeasure | None:
 
 def _read_once(file: Path) -> Path | bytes:
     """What two may read: of a pipe, which can be read only once, its contents."""
-    return file.read_bytes() if file.is_fifo() else file
+    from speakerguard.sources import read_once
+
+    return read_once(file) if file.is_fifo() else file
 
 
 app.command()(cli_compare.compare)
@@ -330,7 +354,9 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
     try:
-        if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
+        if _is_own(sys.argv[1:2]):
+            quiet.own_words()
+        else:  # looking for other packages' commands takes long
             _plug_in()
         with named("".join(sys.argv[1:2])):
             app()

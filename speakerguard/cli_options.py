@@ -16,6 +16,8 @@ import typer
 from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speakerguard.speech import Warning
     from speakerguard.verifier import Verifier
 
@@ -189,3 +191,31 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+
+# how recordings are to be read: the options, and what they make of a file
+Channel = Annotated[
+    int | None,
+    typer.Option(min=1, help="Listen to this channel alone, from 1; else to the mean of all."),
+]
+Raw = Annotated[
+    str | None,
+    typer.Option(
+        help="The recordings are samples without a header: ulaw, alaw, u8, s8, s16le, s16be, "
+        "s24le, s24be, s32le, s32be, f32le or f32be. Needs --rate."
+    ),
+]
+Rate = Annotated[int | None, typer.Option(help="Rate of --raw samples in Hz, such as 8000.")]
+Channels = Annotated[int | None, typer.Option(help="Channels of --raw samples; one if not given.")]
+
+
+def as_told(
+    channel: int | None, raw: str | None, rate: int | None, channels: int | None
+) -> Callable[[Any], Any]:
+    """What makes of a file a recording that is read as the options say; they are checked here."""
+    if channel is None and raw is None and rate is None and channels is None:
+        return lambda file: file
+    from speakerguard.audio import Reading
+
+    Reading(None, channel, raw, rate, channels)
+    return lambda file: Reading(file, channel, raw, rate, channels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from speakerguard.errors import UsageError
 
@@ -12,25 +13,37 @@ if TYPE_CHECKING:
     from speakerguard.verifier import Verifier
 
 
-def follow(verifier: Verifier, name: str, source: str, point: str | float | None) -> Verification:
+def follow(
+    verifier: Verifier,
+    name: str,
+    source: str,
+    point: str | float | None,
+    told: Callable[[Any], Any] | None = None,
+) -> Verification:
     """Listen to ``-`` (a pipe) or ``mic`` until it ends or Ctrl-C; a line a provisional answer.
+
+    Args:
+        told: makes of a source one that is read as it should be: which channel, what samples.
 
     Raises:
         AudioError: what was heard cannot be judged.
         UsageError: another source, no microphone, or standard input is closed.
     """
+    from speakerguard.audio import Reading
     from speakerguard.stream import Stream, read_microphone, read_pipe
 
+    how = told(source) if told else source
+    how = how if isinstance(how, Reading) else Reading(source)
     if source == "-":
         if sys.stdin is None:
             raise UsageError("-: standard input is closed. Pipe a recording in, or use mic.")
-        rate, blocks = read_pipe(sys.stdin.buffer)
+        rate, blocks = read_pipe(sys.stdin.buffer, raw=how)
     elif source == "mic":
         rate, blocks = 16_000, read_microphone()
         print("speak; Ctrl-C ends", file=sys.stderr, flush=True)
     else:
         raise UsageError(f"{source}: --stream listens to - (a pipe) or mic, not to a file.")
-    heard = Stream(verifier, name, rate, point)
+    heard = Stream(verifier, name, rate, point, channel=how.channel)
     try:
         for block in blocks:
             if answer := heard.add(block):

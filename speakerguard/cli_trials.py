@@ -10,16 +10,21 @@ import typer
 
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    Channel,
+    Channels,
     Engine,
     EnrolmentMap,
     Model,
     Progress,
+    Rate,
+    Raw,
     Root,
     ScoreNorm,
     Seconds,
     Trials,
     Unusable,
     WhenUnusable,
+    as_told,
     finite,
     make_verifier,
     tell_left_out,
@@ -27,6 +32,8 @@ from speakerguard.cli_options import (
 from speakerguard.errors import AudioError, CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from speakerguard.evaluate import LeftOut
     from speakerguard.trials import Models, ScoreTable, Trial
     from speakerguard.verifier import Verifier
@@ -38,6 +45,10 @@ def embed(
     unusable: Unusable = WhenUnusable.FAIL,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Embed FILES into an .npz: one float32 vector a key."""
     from zipfile import ZipFile
@@ -50,8 +61,8 @@ def embed(
 
     if out.suffix != ".npz":
         raise UsageError(f"{out}: the output must end in .npz.")
-    named = {printable(file): file for file in files}
-    left_out = _left_out(unusable)
+    told, left_out = as_told(channel, raw, rate, channels), _left_out(unusable)
+    named = {printable(file): told(file) for file in files}
     with Progress("embedding", len(named)) as progress:
         embeddings = embed_files(
             make_verifier(model, engine=engine), named.items(), None, progress, None, left_out
@@ -75,6 +86,10 @@ def score(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Score a trial list; each file is embedded once."""
     from speakerguard.files import refuse_folder
@@ -83,7 +98,8 @@ def score(
     refuse_folder(out)
     listed, models, left_out = read_trials(trials), _models(enrolment_map), _left_out(unusable)
     verifier = make_verifier(model, None, engine, score_norm)
-    table = _score(verifier, listed, root, seconds, None, models, left_out)
+    told = as_told(channel, raw, rate, channels)
+    table = _score(verifier, listed, root, seconds, None, models, left_out, told)
     without = {trial.line for trial in left_out.trials} if left_out else ()
     write_scores(out, [trial for trial in listed if trial.line not in without], table.scores)
     print(f"{len(table.scores)} scores in {out}")
@@ -113,6 +129,10 @@ def evaluate(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Error rates of a score file or a trial list, by source, with plots where --out is given."""
     from speakerguard import evaluate as evaluation
@@ -137,7 +157,8 @@ def evaluate(
         unit = verifier.scoring.unit
         llr = verifier.calibration.calibration.llr if verifier.scoring.calibrated else None
         listed, models, left_out = read_trials(trials), _models(enrolment_map), _left_out(unusable)
-        table = _score(verifier, listed, root, seconds, babble, models, left_out)
+        told = as_told(channel, raw, rate, channels)
+        table = _score(verifier, listed, root, seconds, babble, models, left_out, told)
         _tell(left_out, len(_recordings(listed, models)))
         about = {
             "model": verifier.model,
@@ -175,6 +196,10 @@ def calibrate(
     score_norm: ScoreNorm = None,
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
     from speakerguard import calibration
@@ -183,7 +208,8 @@ def calibrate(
     own = [calibration.own_point(name)[0] for name in point or ()]  # refused before hours of work
     verifier = make_verifier(model, None, engine, score_norm)
     listed, models, left_out = read_trials(trials), _models(enrolment_map), _left_out(unusable)
-    table = _score(verifier, listed, root, None, None, models, left_out)
+    told = as_told(channel, raw, rate, channels)
+    table = _score(verifier, listed, root, None, None, models, left_out, told)
     _tell(left_out, len(_recordings(listed, models)))
     file = calibration.calibrate(
         table,
@@ -305,6 +331,7 @@ def _score(
     babble: float | None,
     models: Models,
     left_out: LeftOut | None,
+    told: Callable[[Any], Any],
 ) -> ScoreTable:
     from speakerguard.evaluate import score_trials
 
@@ -312,4 +339,6 @@ def _score(
     if babble is not None:
         count += len({trial.test for trial in trials})
     with Progress("embedding", count) as progress:
-        return score_trials(verifier, trials, root, seconds, progress, babble, models, left_out)
+        return score_trials(
+            verifier, trials, root, seconds, progress, babble, models, left_out, told
+        )

@@ -56,6 +56,10 @@ class TruncatedAudioError(AudioError):
     """The recording ends before its header says it should."""
 
 
+class OversizedAudioError(AudioError):
+    """The recording is longer, or gives more bytes or samples, than is read of any."""
+
+
 class InvalidSamplesError(AudioError):
     """The recording holds NaN or infinite samples."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE
+from speakerguard.audio import SAMPLE_RATE, Reading
 from speakerguard.babble import Babble
 from speakerguard.bootstrap import Interval, speaker_bootstrap
 from speakerguard.errors import AudioError, SpeakerguardError, TrialError, UsageError
@@ -37,7 +37,7 @@ class LeftOut:
 
 def embed_files(
     verifier: Verifier,
-    files: Collection[tuple[str, Path]],
+    files: Collection[tuple[str, Path | Reading]],
     seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     load: Callable[[str], Speech] | None = None,
@@ -115,6 +115,7 @@ def score_trials(
     babble: float | None = None,
     models: Models | None = None,
     left_out: LeftOut | None = None,
+    told: Callable[[Path], Path | Reading] | None = None,
 ) -> ScoreTable:
     """The verifier's score of every trial, such as the cosine; each file is embedded once.
 
@@ -126,13 +127,15 @@ def score_trials(
         models: the recordings of enrolled models, whose mean embedding counts, as in a profile.
         left_out: takes recordings that cannot be used, and the trials whose test or whole
             enrolment they are; without it they are an error.
+        told: makes of each file a recording that is read as it should be.
 
     Raises:
         TrialError: a file is missing; the message names the trial's line. Or no trial is left.
         AudioError, UsageError: as :func:`embed_files`.
     """
     models = models or {}
-    files = check_files(trials, root, models)
+    found = check_files(trials, root, models)
+    files = {name: told(path) if told else path for name, path in found.items()}
     embeddings = embed_files(verifier, files.items(), seconds, progress, None, left_out)
     probes = embeddings
     if babble is not None:

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.audio import SAMPLE_RATE, AudioSource, Recording, Waveform, open_recording
+from speakerguard.audio import (
+    SAMPLE_RATE,
+    AudioSource,
+    Recording,
+    Waveform,
+    open_recording,
+)
 from speakerguard.errors import NoSpeechError, SilentAudioError
 from speakerguard.silero import FRAME as FRAME
 from speakerguard.silero import SpeechDetector as SpeechDetector
@@ -21,7 +27,8 @@ THRESHOLD = 0.5  # speech probability of a speech frame
 PAD = 2  # frames kept on either side of speech, so that onsets survive
 MIN_SPEECH = 0.5  # seconds of net speech below which there is no score
 MAX_SPEECH = 120.0  # seconds of net speech after which reading stops
-MAX_SECONDS = 1800.0  # of a recording that are searched for speech: an hour of nothing is small
+MAX_SECONDS = 600.0  # of a recording that are searched for speech, as of a stream
+MAX_VALUES = 60_000_000  # samples over all channels that are searched: as long, of two at 48 kHz
 SILENT_PEAK = 10 ** (-70 / 20)  # a recording that never exceeds -70 dBFS is silent
 _LEVEL = 10 ** (-26 / 20)  # RMS to which a quiet block is raised for the detector, at most 30 dB
 
@@ -56,20 +63,24 @@ class Speech:
     warnings: tuple[Warning, ...] = ()
 
 
-def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
+def load_speech(
+    source: AudioSource | Recording, min_seconds: float = MIN_SPEECH, channel: int | None = None
+) -> Speech:
     """Read ``source`` and keep its speech.
 
-    Reading stops after :data:`MAX_SPEECH` seconds of speech, or :data:`MAX_SECONDS` altogether,
-    with a warning, so a recording of any length takes bounded memory and time.
+    Reading stops after :data:`MAX_SPEECH` seconds of speech, or :data:`MAX_SECONDS` altogether or
+    :data:`MAX_VALUES` samples over all channels, with a warning, so a
+    recording of any length takes bounded memory and time.
 
     Args:
-        source: as for :func:`speakerguard.audio.open_recording`.
+        source: as for :func:`speakerguard.audio.open_recording`, or what that gave.
         min_seconds: least net speech for a score, in seconds.
+        channel: the only one to listen to, from 1; None averages all.
 
     Raises:
         AudioError: one of its kinds, when the recording cannot be judged.
     """
-    recording = open_recording(source)
+    recording = source if isinstance(source, Recording) else open_recording(source, channel)
     detector = SpeechDetector()
     blocks: list[Waveform] = []
     kept: list[npt.NDArray[np.bool_]] = []
@@ -81,6 +92,9 @@ def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
             break
         if recording.seconds > MAX_SECONDS:
             cut_short = f"{MAX_SECONDS / 60:.0f} min was not read."
+            break
+        if recording.decoded > MAX_VALUES:
+            cut_short = f"{recording.seconds:.0f} s was not read."
             break
         speech = detector.probabilities(_level(block)) >= THRESHOLD
         kept.append(_widen(speech))
@@ -121,7 +135,7 @@ def _require_speech(
 ) -> None:
     name = recording.name
     unread = f" The part after {cut_short}" if cut_short else ""
-    if recording.peak < SILENT_PEAK:
+    if recording.swing < SILENT_PEAK:
         raise SilentAudioError(
             f"{name}: the recording is silent. Check that the microphone is on and not muted."
         )
@@ -154,6 +168,8 @@ def _warnings(recording: Recording, samples: Waveform, cut_short: str | None) ->
             "telephone-band",
             "nothing above 4 kHz, as from a telephone line; the score is less certain.",
         )
+    for code, message in recording.notes.items():
+        yield Warning(code, message)
     if cut_short:
         yield Warning("long-recording", f"the part after {cut_short}")
 

@@ -207,12 +207,17 @@ class Verifier:
         return Enrolment(whole, tuple(warnings))
 
     def verify(
-        self, name: str, source: AudioSource | Speech, operating_point: str | float | None = None
+        self,
+        name: str,
+        source: AudioSource | Speech,
+        operating_point: str | float | None = None,
+        channel: int | None = None,
     ) -> Verification:
         """Compare a recording, or the speech already found in one, with the profile of ``name``.
 
         Args:
             operating_point: a name, or a number: a threshold of one's own; as in :meth:`identify`.
+            channel: the only one of the recording to listen to, from 1; None averages all.
 
         Raises:
             AudioError: the recording cannot be judged; there is no score.
@@ -220,7 +225,7 @@ class Verifier:
         """
         profile = self.profile(name)
         point = self.calibration.point(operating_point)
-        speech = source if isinstance(source, Speech) else load_speech(source)
+        speech = source if isinstance(source, Speech) else load_speech(source, channel=channel)
         (embedding,) = self.embed_speech([speech])
         score = self.scoring.score(profile.centroid, embedding)
         return Verification(

@@ -10,7 +10,13 @@ import pytest
 import soundfile
 
 from speakerguard import stream as streaming
-from speakerguard.errors import NoSpeechError, NoSuchProfileError, NotAudioError, UsageError
+from speakerguard.errors import (
+    InvalidSamplesError,
+    NoSpeechError,
+    NoSuchProfileError,
+    NotAudioError,
+    UsageError,
+)
 from speakerguard.stream import Stream, read_pipe
 from speakerguard.verifier import Verifier
 
@@ -41,10 +47,45 @@ def test_the_final_answer_is_the_offline_one(guard: Verifier, probe: np.ndarray,
     assert len(answers) <= 1 + len(probe) / 16_000
 
 
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+@pytest.mark.parametrize("step", [4_801, 10**9])
+def test_other_rates_and_channels_give_the_offline_answer_too(
+    guard: Verifier, probe: np.ndarray, rate: int, step: int
+) -> None:
+    long = np.tile(probe, 1 + 45 * rate // len(probe))[: 45 * rate]  # more than two blocks
+    pair = np.stack([long, -long], axis=1) + np.int16(300)
+    stream = guard.stream("alice", rate)
+    for start in range(0, len(pair), step):
+        stream.add(pair[start : start + step])
+    final = stream.finish()
+    assert final == guard.verify("alice", (pair, rate))
+    assert "channels-cancel" in [warning.code for warning in final.warnings]
+    assert stream.finish() == final
+    with pytest.raises(UsageError, match="finished"):
+        stream.add(pair)
+
+
+def test_a_stream_keeps_one_channel_at_16_khz(guard: Verifier) -> None:
+    stream = guard.stream("alice", 768_000)
+    chunk = np.zeros((76_800, 64), np.int16)
+    for _ in range(40):
+        stream.add(chunk)
+    kept = sum(block.nbytes for block, _ in stream._parts)
+    kept += sum(block.nbytes for block in stream._waiting)
+    assert kept < 2 * chunk.nbytes + 4 * 16_000 * 4
+    assert stream.seconds == pytest.approx(4.0)
+
+
+def test_samples_that_are_no_number_end_a_stream(guard: Verifier, probe: np.ndarray) -> None:
+    stream = guard.stream("alice")
+    with pytest.raises(InvalidSamplesError):
+        stream.add(np.full(16_000 * 21, np.nan, np.float32))
+
+
 def test_answers_grow_rarer(guard: Verifier, probe: np.ndarray) -> None:
     stream = guard.stream("alice")
     judged = []
-    stream.finish = lambda: judged.append(stream.seconds)  # type: ignore[assignment, method-assign]
+    stream.so_far = lambda: judged.append(stream.seconds)  # type: ignore[assignment, method-assign]
     for _ in range(3_000):
         stream.add(probe[:1_600])
     assert len(judged) < 60
