@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 COUNTS = {  # inputs of each kind that take ten seconds or so
-    "recordings": 400,
+    "recordings": 3000,
     "profiles": 500,
     "lists": 2000,
     "configurations": 400,
