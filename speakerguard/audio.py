@@ -291,13 +291,11 @@ def read(source: AudioSource, channel: int | None = None) -> Waveform:
 
 def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     """A decoder: libsndfile's, or else FFmpeg's."""
-    from speakerguard import decoder_av
-
     view, size = (mended.views[0], mended.views[0].size) if mended.views else (file, size)
     file.seek(0)
     head = file.read(2)
     layer = head[1] >> 1 & 3 if head[:1] == b"\xff" and len(head) > 1 and head[1] >= 0xE0 else 1
-    if layer > 1 and (sound := decoder_av.open_sound(name, view, size)) is not None:
+    if layer > 1 and (sound := _ffmpeg(name, view, size)) is not None:
         return sound  # MPEG of layers I and II, of which libsndfile reads a frame
     try:
         if head == _SAMPLE_DUMP:
@@ -306,13 +304,20 @@ def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     except (RuntimeError, TypeError) as error:
         reason = str(getattr(error, "error_string", error)).strip(" .").lower()
     complain(view, name)
-    sound = decoder_av.open_sound(name, view, size)
-    if sound is not None:
+    if (sound := _ffmpeg(name, view, size)) is not None:
         return sound
+    from speakerguard import decoder_av
+
     more = "" if decoder_av.installed() else f", or install what reads more: {decoder_av.INSTALL}"
     raise NotAudioError(
         f"{name}: cannot be decoded as audio ({reason}). Convert it to WAV or FLAC{more}."
     )
+
+
+def _ffmpeg(name: str, file: Any, size: int) -> Any:
+    from speakerguard import decoder_av  # takes time, and few recordings need it
+
+    return decoder_av.open_sound(name, file, size)
 
 
 def block_frames(rate: int, channels: int) -> int:

@@ -29,7 +29,7 @@ from speakerguard.pieces import Pieces
 SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
 MIN_RATE, MAX_RATE = 4_000, 768_000  # Hz; below, speech is gone; above, a broken header
 MAX_CHANNELS = 64  # more are samples in the wrong direction, or no header
-MAX_ENCODED = 256 << 20  # bytes that are taken from a pipe
+MAX_ENCODED = 192 << 20  # bytes that are taken from a pipe
 RAW = {  # what samples without a header can be: libsndfile's name, and the order of their bytes
     **{"ulaw": ("ULAW", "FILE"), "alaw": ("ALAW", "FILE")},
     **{"u8": ("PCM_U8", "FILE"), "s8": ("PCM_S8", "FILE")},

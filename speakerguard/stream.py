@@ -28,7 +28,7 @@ from speakerguard.audio import (
 from speakerguard.containers import unknown
 from speakerguard.errors import AudioError, EmptyAudioError, NotAudioError, UsageError
 from speakerguard.sources import as_samples
-from speakerguard.speech import load_speech
+from speakerguard.speech import MAX_VALUES, load_speech
 
 if TYPE_CHECKING:
     from speakerguard.answers import Verification
@@ -75,6 +75,7 @@ class Stream:
         self.verifier, self.name, self.rate, self.point = verifier, name, rate, operating_point
         self.every, self.channel = every, channel
         self.seconds = 0.0
+        self._values = 0
         self._like: tuple[str, tuple[int, ...]] | None = None
         self._heard: Recording | None = None
         self._parts: list[_Part] = []  # settled, at 16 kHz
@@ -86,7 +87,7 @@ class Stream:
     @property
     def full(self) -> bool:
         """Whether more samples would be left aside."""
-        return self.seconds >= LONGEST
+        return self.seconds >= LONGEST or self._values > MAX_VALUES
 
     def add(self, samples: Samples) -> Verification | None:
         """Take samples, (n,) or (n, channels), floats in [-1, 1] or integers of full range.
@@ -113,6 +114,7 @@ class Stream:
             )
         self._waiting.append(np.array(samples))
         self.seconds += len(samples) / self.rate
+        self._values += samples.size
         self._settle()
         if self.seconds < self._next:
             return None
