@@ -9,12 +9,17 @@ import typer
 
 from speakerguard.cli_options import (
     DEFAULT_MODEL,
+    Channel,
+    Channels,
     Engine,
     Json,
     Model,
     Point,
+    Rate,
+    Raw,
     ScoreNorm,
     Threshold,
+    as_told,
     chosen_point,
     make_verifier,
     print_json,
@@ -31,10 +36,16 @@ def compare(
     model: Model = DEFAULT_MODEL,
     engine: Engine = None,
     as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
 ) -> None:
     """Tell whether one voice speaks in two recordings; exit code 0 says yes, 1 no."""
     asked = chosen_point(point, threshold)
-    answer = make_verifier(model, None, engine, score_norm).compare_recordings(first, second, asked)
+    told = as_told(channel, raw, rate, channels)
+    verifier = make_verifier(model, None, engine, score_norm)
+    answer = verifier.compare_recordings(told(first), told(second), asked)
     if as_json:
         decision = {"decision": "accept" if answer.accepted else "reject"}
         print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})

@@ -129,6 +129,7 @@ def _quantise(whole: Path, out: Path, clips: list[Waveform], original: str) -> N
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
+        reduce_range=True,  # or processors without VNNI overflow 16 bits and give other embeddings
         op_types_to_quantize=list(KINDS),
         nodes_to_exclude=[node.name for node in nodes[:first]],  # the front end
         extra_options={"CalibMovingAverage": True},
