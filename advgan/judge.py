@@ -22,7 +22,7 @@ from speakerguard import audio
 from speakerguard.audio import AudioSource
 from speakerguard.cohort import cosines
 from speakerguard.engines import Embedding
-from speakerguard.errors import AudioError
+from speakerguard.errors import AudioError, CheckpointError
 from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.profile import centroid
 from speakerguard.speech import load_speech
@@ -85,6 +85,9 @@ class Judge:
         return said(score=score, cosine=cosine, accepted=self.point.accepts(score))
 
 
+_CALIBRATION = {"scale": 1.0, "offset": 0.0}  # where a discriminator states none
+
+
 class Detector(Remade):
     """The discriminator as a detector of made speech; see :mod:`advgan.detector`.
 
@@ -98,8 +101,15 @@ class Detector(Remade):
         assert isinstance(loaded.network, Discriminator)
         self.network = loaded.network
         self.fingerprint = loaded.fingerprint
-        self.scale = float(loaded.about.get("scale", 1.0))
-        self.offset = float(loaded.about.get("offset", 0.0))
+        try:
+            said = [float(loaded.about.get(key, usual)) for key, usual in _CALIBRATION.items()]
+        except (TypeError, ValueError):
+            said = [math.nan]
+        if not all(map(math.isfinite, said)):
+            raise CheckpointError(
+                f"the discriminator {model}: its calibration is damaged. Copy or download it again."
+            )
+        self.scale, self.offset = said
         self.mel = MelSpectrogram()
 
     def llr(self, source: AudioSource) -> float:

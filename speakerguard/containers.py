@@ -12,6 +12,7 @@ MAT 5 state no length that could be compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
@@ -177,7 +178,8 @@ def _chunks(
     that count what stands before."""
     large = name == 16
     width = 8 if large else width
-    while True:
+    end = handle.seek(0, os.SEEK_END)
+    while at < end:
         handle.seek(at)
         head = handle.read(name + width)
         if len(head) < name + width:

@@ -229,7 +229,7 @@ def speaker_of(utterance: str) -> str:
     ('id10270', 'p227')
     """
     path = utterance.replace("\\", "/")  # a list may have been made on Windows
-    *folders, name = (part for part in PurePosixPath(path).parts if part != "/")
+    *folders, name = [part for part in PurePosixPath(path).parts if part != "/"] or [""]
     if not folders or re.match(r"id\d{5}-", name):
         return name.split("-", 1)[0] or name
     if len(folders) > 1:
