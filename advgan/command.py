@@ -14,8 +14,8 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import TypeVar
 
-from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
+from speakerguard.sound.audio import printable
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker

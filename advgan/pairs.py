@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
-from speakerguard.trials import read_trials, speaker_of
+from speakerguard.evaluation.trials import read_trials, speaker_of
 
 _LABELS = {"target", "nontarget", "spoof"}
 

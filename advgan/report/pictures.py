@@ -9,7 +9,7 @@ import numpy as np
 from advgan.report.draw import AXIS_NAMES
 from advgan.report.schema import Report
 from speakerguard.errors import UsageError
-from speakerguard.plots import COLOURS, DASHES
+from speakerguard.evaluation.plots import COLOURS, DASHES
 
 
 def draw_matrix(report: Report, path: Path) -> bool:

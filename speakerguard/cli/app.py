@@ -1,0 +1,392 @@
+"""The command line. Every command is a thin layer over the library; slow imports stay inside.
+
+Exit codes: 0 accept or success, 1 reject, 2 usage, 3 unusable audio, 4 no such or incompatible
+profile; of ``doctor``, 1 where something is wrong; 70 is a bug.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import signal
+import sys
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from speakerguard.cli import export as cli_export
+from speakerguard.cli import stream as cli_stream
+from speakerguard.cli import trials as cli_trials
+from speakerguard.cli import voices as cli_voices
+from speakerguard.cli.options import (
+    DEFAULT_MODEL,
+    CountermeasureName,
+    Engine,
+    Json,
+    Model,
+    Point,
+    ScoreNorm,
+    Store,
+    finite,
+    make_verifier,
+)
+from speakerguard.errors import BUG, SpeakerguardError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from speakerguard.sound.speech import Warning
+    from speakerguard.verification.countermeasure import Countermeasure
+
+ACCEPT, REJECT = 0, 1
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 accept or success, 1 reject, 2 usage, 3 unusable audio, "
+    "4 no such or incompatible profile.",
+)
+profiles = typer.Typer(help="List, show and remove enrolled voices.", no_args_is_help=True)
+app.add_typer(profiles, name="profiles")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from speakerguard import __version__
+
+        print(f"speakerguard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def speakerguard(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Speaker verification that attacks itself."""
+
+
+@app.command()
+def enroll(
+    name: str,
+    files: list[Path],
+    replace: Annotated[bool, typer.Option(help="Overwrite an existing profile.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add to an existing profile.")] = False,
+    score_norm: ScoreNorm = None,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Make a voice profile of NAME from one or more recordings."""
+    verifier = make_verifier(model, store, engine, score_norm)
+    enrolment = verifier.enroll(name, files, replace, add)
+    profile = enrolment.profile
+    answer: dict[str, Any] = {
+        "speaker": profile.name,
+        "utterances": len(profile.embeddings),
+        "net_seconds": sum(profile.net_seconds),
+        "cohesion": profile.cohesion(),
+        "model": profile.fingerprint,
+        "warnings": [asdict(warning) for warning in enrolment.warnings],
+    }
+    if as_json:
+        _print_json(answer)
+        return
+    count = len(profile.embeddings)
+    print(
+        f"enrolled {profile.name} from {count} recording{'s' * (count != 1)}, "
+        f"{sum(profile.net_seconds):.1f} s of speech"
+    )
+    if (cohesion := profile.cohesion()) is not None:
+        print(f"  cohesion  {cohesion:.3f}  (lowest cosine of one recording with the others)")
+    _print_warnings(enrolment.warnings)
+
+
+@app.command()
+def verify(
+    name: str,
+    file: Annotated[Path, typer.Argument(help="A recording; with --stream, - or mic.")],
+    point: Point = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            help="Judge 16-bit PCM while it comes: FILE is - (a pipe) or mic. What has no WAV "
+            "header is read as mono, 16 kHz, little-endian."
+        ),
+    ] = False,
+    countermeasure: CountermeasureName = None,
+    score_norm: ScoreNorm = None,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
+    if stream and countermeasure is not None:
+        raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
+    if file == Path("-") and not stream and not file.exists():
+        raise UsageError("-: no such file. A pipe is followed with --stream.")
+    detector = _detector(countermeasure)
+    if stream:
+        verifier = make_verifier(model, store, engine, score_norm)
+        answer = cli_stream.follow(verifier, name, str(file), point)
+        real = None
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from speakerguard.sound.speech import load_speech
+
+        source = _read_once(file) if detector else file
+        with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
+            speech = beside.submit(load_speech, file) if file.is_file() else None
+            try:
+                verifier = make_verifier(model, store, engine, score_norm)
+                answer = verifier.verify(name, speech.result() if speech else source, point)
+            finally:
+                del speech  # its error refers to this frame, and this frame to it
+        real = detector.llr(source) if detector else None
+    accepted = answer.accepted and (real is None or real >= 0)
+    if as_json:
+        decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
+        if real is not None:
+            decision |= {"countermeasure": countermeasure, "real_speech_llr": real}
+        _print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
+    else:
+        print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")
+        print(
+            f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
+            f"({answer.operating_point})"
+        )
+        if answer.unit != "cosine":
+            print(f"  cosine    {answer.cosine:+.3f}  of recording and profile alone")
+        favours = "same" if answer.llr > 0 else "different"
+        print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
+        if real is not None:
+            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 is rejected")
+        print(f"  speech    {answer.net_seconds:.1f} s")
+        _print_warnings(answer.warnings)
+    raise typer.Exit(ACCEPT if accepted else REJECT)
+
+
+@app.command()
+def identify(
+    file: Path,
+    point: Point = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, callback=finite, help="Lead over the next score: by default 0.05."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many candidates to show; JSON has all.")] = 5,
+    countermeasure: CountermeasureName = None,
+    score_norm: ScoreNorm = None,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
+    detector = _detector(countermeasure)
+    verifier = make_verifier(model, store, engine, score_norm)
+    source = _read_once(file) if detector else file
+    answer = verifier.identify(source, point, margin)
+    real = detector.llr(source) if detector else None
+    if real is not None and real < 0 and answer.speaker:
+        reason = f"{countermeasure} takes it for made speech"
+        answer = replace(answer, speaker=None, reason=reason)
+    if as_json:
+        judged = {"countermeasure": countermeasure, "real_speech_llr": real}
+        _print_json(asdict(answer) | (judged if detector else {}))
+    else:
+        print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
+        plain = answer.unit == "cosine"
+        for (name, score), cosine in zip(answer.ranking[:top], answer.cosines, strict=False):
+            print(f"  {score:+.3f}  {'' if plain else f'cosine {cosine:+.3f}  '}{name}")
+        print(
+            f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
+            f"margin {answer.margin:g}; scores are {answer.unit.replace('cosine', 'cosines')}"
+        )
+        if real is not None:
+            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 names nobody")
+        _print_warnings(answer.warnings)
+    raise typer.Exit(ACCEPT if answer.speaker else REJECT)
+
+
+def _detector(name: str | None) -> Countermeasure | None:
+    """The countermeasure that was asked for."""
+    if name is None:
+        return None
+    from speakerguard.verification import countermeasure
+
+    return countermeasure.load(name)
+
+
+def _read_once(file: Path) -> Path | bytes:
+    """What two may read: of a pipe, which can be read only once, its contents."""
+    return file.read_bytes() if file.is_fifo() else file
+
+
+@profiles.command("list")
+def profiles_list(store: Store = None, as_json: Json = False) -> None:
+    """Names of all enrolled voices."""
+    from speakerguard.verification.store import ProfileStore
+
+    names = ProfileStore(store).names()
+    if as_json:
+        _print_json(names)
+    elif names:
+        print("\n".join(names))
+    else:
+        print("nobody is enrolled", file=sys.stderr)
+
+
+@profiles.command("show")
+def profiles_show(name: str, store: Store = None, as_json: Json = False) -> None:
+    """What is kept of NAME."""
+    from speakerguard.verification.store import ProfileStore
+
+    profile = ProfileStore(store).get(name)
+    answer = {
+        "speaker": profile.name,
+        "model": profile.fingerprint,
+        "created": profile.created.isoformat(timespec="seconds"),
+        "cohesion": profile.cohesion(),
+        "utterances": [
+            {"source": source, "net_seconds": seconds}
+            for source, seconds in zip(profile.sources, profile.net_seconds, strict=True)
+        ],
+    }
+    if as_json:
+        _print_json(answer)
+        return
+    print(f"{profile.name}: enrolled {answer['created']} with model {profile.fingerprint}")
+    for source, seconds in zip(profile.sources, profile.net_seconds, strict=True):
+        print(f"  {seconds:5.1f} s  {source}")
+
+
+@profiles.command("remove")
+def profiles_remove(name: str, store: Store = None, as_json: Json = False) -> None:
+    """Forget NAME."""
+    from speakerguard.verification.profile import clean_name
+    from speakerguard.verification.store import ProfileStore
+
+    ProfileStore(store).remove(name)
+    if as_json:
+        _print_json({"removed": clean_name(name)})
+    else:
+        print(f"removed {name}")
+
+
+for command in (cli_trials.embed, cli_trials.score, cli_trials.evaluate, cli_trials.calibrate):
+    app.command()(command)
+app.command()(cli_trials.cohort)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="A file such as configs/guard.yaml.")],
+    init: Annotated[str | None, typer.Option(help="Model to start from, a name or folder.")] = None,
+) -> None:
+    """Train a guard; goes on where an interrupted run stopped."""
+    from speakerguard.train import train as run
+
+    rate = run(config, lambda line: print(line, flush=True), init)
+    print(f"best EER on dev: {100 * rate:.2f} %")
+
+
+@app.command()
+def convert(source: Path, out: Path) -> None:
+    """Turn a Deep Speaker checkpoint (.h5) into a model's folder, or such a folder into .h5."""
+    from speakerguard.export.deep_speaker import convert as run
+
+    print(run(source, out))
+
+
+app.command()(cli_export.export)
+app.command()(cli_export.quantise)
+app.command()(cli_voices.voices)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this installation, with advice for each thing wrong."""
+    from speakerguard.cli import doctor as clinic
+
+    checks = clinic.diagnose()
+    if as_json:
+        _print_json(clinic.as_dict(checks))
+    else:
+        print(clinic.report(checks))
+    raise typer.Exit(clinic.exit_code(checks))
+
+
+def _is_own(arguments: list[str]) -> bool:
+    """Whether the first argument names a command of this package."""
+    named = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    named += [str(group.name) for group in app.registered_groups]
+    return bool(arguments) and arguments[0] in named
+
+
+def _plug_in() -> None:
+    """Add the commands that installed packages offer as entry points ``speakerguard.commands``."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="speakerguard.commands"):
+        try:
+            app.command(entry.name)(entry.load())
+        except Exception as error:  # whatever another package does wrong, the rest must run
+            print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
+
+
+def _print_json(answer: object) -> None:
+    print(json.dumps(answer, ensure_ascii=False, indent=2))
+
+
+def _print_warnings(warnings: Sequence[Warning]) -> None:
+    for warning in warnings:
+        print(f"  warning   {warning.code}: {warning.message}")
+
+
+def main() -> NoReturn:
+    """Entry point: errors become one line on standard error and their exit code.
+
+    An error nobody foresaw ends in a traceback and 70, so that it is never taken for a rejection.
+    """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever called
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    atexit.register(gc.freeze)  # or Python's end looks through all it imported for cycles, slowly
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
+    try:
+        if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
+            _plug_in()
+        app()
+    except SpeakerguardError as error:
+        print(f"speakerguard: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(
+            f"speakerguard: {error}. Check the path, its permissions and the disk.", file=sys.stderr
+        )
+        sys.exit(UsageError.exit_code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(BUG)
+    sys.exit(ACCEPT)
+
+
+if __name__ == "__main__":
+    main()
