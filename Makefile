@@ -28,7 +28,7 @@ install: $(STAMP) ## one locked environment in .venv, everything in it
 
 $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) tools/install.py $(VENV) $(if $(CUDA),--cuda)
-	-@$(BIN)/python tests/real_speech.py
+	-@$(BIN)/python tests/support/real_speech.py
 	@touch $@
 
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened

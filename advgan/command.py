@@ -14,9 +14,9 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import NoReturn, TypeVar
 
-from speakerguard.audio import printable
 from speakerguard.errors import BUG, SpeakerguardError, UsageError
 from speakerguard.extras import named
+from speakerguard.sound.audio import printable
 from speakerguard.workers import begin_worker
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
@@ -57,7 +57,7 @@ def ending(program: str, after_stop: str = "the same command goes on") -> Iterat
 
 
 def printable_lines(text: object) -> str:
-    """``text`` of several lines, each as :func:`speakerguard.audio.printable` has it."""
+    """``text`` of several lines, each as :func:`speakerguard.sound.audio.printable` has it."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 

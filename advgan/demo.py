@@ -7,12 +7,12 @@ recordings than the one that was converted to. Without a shipped generator nothi
 from __future__ import annotations
 
 from advgan.command import ending
-from advgan.converter import default_generator
-from advgan.fitting import STEPS
+from advgan.conversion.converter import default_generator
+from advgan.conversion.fitting import STEPS
 from advgan.infer import OUT, Session, Settings, describe
-from speakerguard.audio import printable
 from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
+from speakerguard.sound.audio import printable
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from advgan.command import Parser, at_least, ending, work
 from advgan.infer import Session, Settings, add_settings, load_session, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
-from speakerguard.audio import printable
-from speakerguard.data import find_utterances, require_speakers
 from speakerguard.errors import AudioError, UsageError
+from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
-from speakerguard.trials import speaker_of
+from speakerguard.sound.audio import printable
+from speakerguard.training.data import find_utterances, require_speakers
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked

@@ -24,18 +24,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from advgan import checkpoint
 from advgan.command import Parser, at_least, ending, work
-from advgan.converter import Converter, Copier, Heard, PerturbingConverter, hear, save_wav, some_of
-from advgan.described import check_config, check_dsp
-from advgan.fitting import STEPS
-from advgan.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
-from advgan.mel import STANDARD
-from advgan.pictures import plot_conversion
-from advgan.words import Words, compare, transcribe
-from speakerguard.audio import AUDIO_SUFFIXES, SAMPLE_RATE, printable, read
+from advgan.conversion.converter import (
+    Converter,
+    Copier,
+    Heard,
+    PerturbingConverter,
+    hear,
+    save_wav,
+    some_of,
+)
+from advgan.conversion.described import check_config, check_dsp
+from advgan.conversion.fitting import STEPS
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, Opinion, quality
+from advgan.judging.pictures import plot_conversion
+from advgan.judging.words import Words, compare, transcribe
+from advgan.networks import checkpoint
+from advgan.networks.mel import STANDARD
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import file_hash, replace_file
+from speakerguard.sound.audio import AUDIO_SUFFIXES, SAMPLE_RATE, printable, read
 
 SEED = 961998  # the reference's
 OUT = Path("out/attack")

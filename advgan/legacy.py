@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from advgan.command import ending
-from advgan.generator import Generator, GeneratorConfig
-from speakerguard.audio import printable
-from speakerguard.checkpoint import MODEL_FILE
+from advgan.networks.generator import Generator, GeneratorConfig
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.sound.audio import printable
 
 # Name in the original, and here. The third layer of a block of ours is its activation in both.
 _NAMES = (
@@ -95,7 +95,7 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> GeneratorConfig:
 
 def main(arguments: Sequence[str]) -> None:
     """Convert a ``.pth`` to a checkpoint's folder."""
-    from advgan import checkpoint
+    from advgan.networks import checkpoint
 
     with ending("advgan.legacy", "nothing is kept"):
         if len(arguments) != 2:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
-from speakerguard.lists import LABELS, bad_line, rows
-from speakerguard.trials import locate, read_trials, speaker_of
+from speakerguard.evaluation.lists import LABELS, bad_line, rows
+from speakerguard.evaluation.trials import locate, read_trials, speaker_of
 
 
 @dataclass(frozen=True)

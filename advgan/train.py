@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advgan.command import Parser, ending
-from advgan.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
-from speakerguard.audio import printable
-from speakerguard.config import load_as
-from speakerguard.loop import Loop, Report
+from advgan.training.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
+from speakerguard.sound.audio import printable
+from speakerguard.training.config import load_as
+from speakerguard.training.loop import Loop, Report
 
 KINDS = ("vc", "adversarial", "discriminator", "vocoder")
 
@@ -25,22 +25,22 @@ def train(kind: str, path: Path, report: Report = print) -> float:
     """
     # each kind loads its own part alone; the guard's network and its data come with them
     if kind == "vc":
-        from advgan.conversion import VcTask
+        from advgan.training.vc_task import VcTask
 
         vc = load_as(path, VcConfig)
         return Loop(vc, VcTask(vc, report), report).run()
     if kind == "vocoder":
-        from advgan.vocoding import VocoderTask
+        from advgan.training.vocoder_task import VocoderTask
 
         vocoder = load_as(path, VocoderRunConfig)
         return Loop(vocoder, VocoderTask(vocoder, report), report).run()
     if kind == "adversarial":
-        from advgan.adversarial import ConvertTask, PerturbTask
+        from advgan.training.adversarial_task import ConvertTask, PerturbTask
 
         attack = load_as(path, AdversarialConfig)
         task = ConvertTask if attack.mode == "convert" else PerturbTask
         return Loop(attack, task(attack, report), report).run()
-    from advgan.detector import DetectorTask
+    from advgan.training.detector_task import DetectorTask
 
     detector = load_as(path, DetectorConfig)
     return Loop(detector, DetectorTask(detector, report), report).run()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from speakerguard.verifier import Verifier
+    from speakerguard.verification.verifier import Verifier
 
 __all__ = ["Verifier", "__version__"]
 
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
         return version("speakerguard")
     if name != "Verifier":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from speakerguard.verifier import Verifier
+    from speakerguard.verification.verifier import Verifier
 
     return Verifier

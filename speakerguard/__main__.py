@@ -1,5 +1,5 @@
 """``python -m speakerguard``."""
 
-from speakerguard.cli import main
+from speakerguard.cli.app import main
 
 main()

@@ -19,13 +19,13 @@ from typing import Any
 
 import soundfile
 
-from speakerguard.audio import printable
-from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.evaluation.plots import plot_claims
+from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.plots import plot_claims
-from speakerguard.trials import source_of, speaker_of
-from speakerguard.verifier import Verifier
+from speakerguard.sound.audio import printable
+from speakerguard.training.data import find_utterances
+from speakerguard.verification.verifier import Verifier
 
 SPEAKERS = 8
 ENROL = 3  # recordings a speaker; the next one is the probe
@@ -64,7 +64,7 @@ def find_data() -> tuple[Path, str]:
     for part in sorted(Path("data/LibriSpeech").glob("*-*")):
         if part.is_dir():
             return part, f"real speech from {part}"
-    from speakerguard.demo_voices import synthesise
+    from speakerguard.sound.espeak import synthesise
 
     folder = OUT / "voices"
     synthesise(folder, speakers=SPEAKERS, utterances=ENROL + 1)

@@ -18,8 +18,8 @@ from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import whole_file
 
 if TYPE_CHECKING:
-    from speakerguard.calibration import CalibrationFile
-    from speakerguard.cohort import Cohort
+    from speakerguard.verification.calibration import CalibrationFile
+    from speakerguard.verification.cohort import Cohort
 
 KEY = "sha256"
 _HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"  # ModelProto.metadata_props, its key, length of value
@@ -67,9 +67,9 @@ def _seal(content: bytes | memoryview) -> bytes:
 
 def main(folders: list[str]) -> None:
     """Seal the networks, cohorts and calibrations of these folders, as they are."""
-    from speakerguard.calibration import CalibrationFile
-    from speakerguard.checkpoint import CALIBRATION_FILE, NORMALISED_FILE, ONNX_FILE
-    from speakerguard.cohort import COHORT_FILE, Cohort
+    from speakerguard.network.checkpoint import CALIBRATION_FILE, NORMALISED_FILE, ONNX_FILE
+    from speakerguard.verification.calibration import CalibrationFile
+    from speakerguard.verification.cohort import COHORT_FILE, Cohort
 
     for folder in map(Path, folders):
         done = []

@@ -1,8 +1,8 @@
 """Train the guard: balanced batches, simulated channels, a teacher.
 
 A configuration with a section ``lessons`` follows the teacher alone, frame by frame: that kind of
-run is :mod:`speakerguard.student`'s.
-What a run leaves and how it goes on is :mod:`speakerguard.loop`'s. Several GPUs:
+run is :mod:`speakerguard.training.student_task`'s.
+What a run leaves and how it goes on is :mod:`speakerguard.training.loop`'s. Several GPUs:
 ``torchrun --nproc-per-node 2 -m speakerguard.train CONFIG``.
 """
 
@@ -16,16 +16,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from speakerguard import checkpoint, losses
-from speakerguard.batches import Batch, BatchSampler
-from speakerguard.config import LessonConfig, TrainConfig, load
-from speakerguard.encoder_task import EncoderTask
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
-from speakerguard.hardening import draw_victims, perturb
-from speakerguard.loop import STATE_FILE, Loop, Report, descend
-from speakerguard.model import SpeakerEncoder
-from speakerguard.optimisers import optimisers
-from speakerguard.student import StudentTask
+from speakerguard.network import checkpoint
+from speakerguard.network.model import SpeakerEncoder
+from speakerguard.training import losses
+from speakerguard.training.batches import Batch, BatchSampler
+from speakerguard.training.config import LessonConfig, TrainConfig, load
+from speakerguard.training.encoder_task import EncoderTask
+from speakerguard.training.hardening import draw_victims, perturb
+from speakerguard.training.loop import STATE_FILE, Loop, Report, descend
+from speakerguard.training.optimisers import optimisers
+from speakerguard.training.student_task import StudentTask
 
 TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depend on
 

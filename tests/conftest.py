@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 
 if TYPE_CHECKING:
-    from attacking import Make
+    from support.attacking import Make
 
-    from speakerguard.peers import CamPlusPlus
+    from speakerguard.embedders.peers import CamPlusPlus
 
 Clips = dict[str, list[Path]]
 
@@ -62,7 +62,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """Four speakers with four clips each: real ones of the shared corpus, else synthetic ones."""
     if found := _vctk():
         return found
-    from speakerguard.demo_voices import synthesise
+    from speakerguard.sound.espeak import synthesise
 
     paths = synthesise(tmp_path_factory.mktemp("voices"), speakers=4, utterances=4)
     return {folder.name: sorted(folder.iterdir()) for folder in {path.parent for path in paths}}
@@ -71,7 +71,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Clips:
 @pytest.fixture(scope="session")
 def real_speech(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """As ``speech``, but always real, for what is claimed of nothing else."""
-    import real_speech
+    from support import real_speech
 
     if found := _vctk():
         return found
@@ -95,9 +95,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from speakerguard import calibration, checkpoint
-    from speakerguard.model import ModelConfig, SpeakerEncoder
-    from speakerguard.trials import ScoreTable
+    from speakerguard.evaluation.trials import ScoreTable
+    from speakerguard.network import checkpoint
+    from speakerguard.network.model import ModelConfig, SpeakerEncoder
+    from speakerguard.verification import calibration
 
     folder = tmp_path_factory.mktemp("checkpoints") / "guard"
     generator = torch.Generator().manual_seed(0)
@@ -126,11 +127,13 @@ def normalised_model(
     """The same network with a cohort of made-up strangers, and thresholds for scores above them."""
     import shutil
 
-    from speakerguard import calibration, checkpoint, engines
-    from speakerguard.cohort import COHORT_FILE, Cohort
-    from speakerguard.scoring import Scoring
-    from speakerguard.speech import load_speech
-    from speakerguard.trials import ScoreTable
+    from speakerguard.embedders import load as engines
+    from speakerguard.evaluation.trials import ScoreTable
+    from speakerguard.network import checkpoint
+    from speakerguard.sound.speech import load_speech
+    from speakerguard.verification import calibration
+    from speakerguard.verification.cohort import COHORT_FILE, Cohort
+    from speakerguard.verification.scoring import Scoring
 
     folder = tmp_path_factory.mktemp("normalised") / "guard"
     shutil.copytree(tiny_model, folder)
@@ -153,7 +156,7 @@ def normalised_model(
 @pytest.fixture(scope="session")
 def campplus() -> "CamPlusPlus":
     """The teacher, where its weights lie in the cache already; tests never download them."""
-    from speakerguard.peers import CAMPPLUS, CamPlusPlus
+    from speakerguard.embedders.peers import CAMPPLUS, CamPlusPlus
 
     if not CAMPPLUS.present():
         pytest.skip(f"{CAMPPLUS.requirement} is not in the cache; using this peer fetches it")
@@ -176,7 +179,7 @@ def sound() -> Callable[..., npt.NDArray[np.float32]]:
 @pytest.fixture(scope="module")
 def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few real clips as the attacker's training wants them; see ``attacking.py``."""
-    import attacking
+    from support import attacking
 
     return attacking.make_corpus(speech, tmp_path_factory.mktemp("attacked"))
 
@@ -184,10 +187,10 @@ def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def make(corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> "Make":
     """Small configurations of the attacker's training, which draw nothing."""
-    import attacking
+    from support import attacking
 
-    from advgan import batches
-    from speakerguard import loop
+    from advgan.training import batches
+    from speakerguard.training import loop
 
     monkeypatch.setattr(loop, "draw", lambda *_: None)
     monkeypatch.setattr(batches, "default_workers", lambda: 1)

@@ -36,7 +36,7 @@ def test_the_verifier_is_there_when_asked_for() -> None:
         "import speakerguard\n"
         "from importlib.metadata import version\n"
         "from speakerguard import Verifier\n"
-        "from speakerguard.verifier import Verifier as same\n"
+        "from speakerguard.verification.verifier import Verifier as same\n"
         "assert Verifier is same\n"
         "assert speakerguard.__version__ == version('speakerguard')\n"
         "print(hasattr(speakerguard, 'Verifyer'))\n"
@@ -46,7 +46,9 @@ def test_the_verifier_is_there_when_asked_for() -> None:
 
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
     """It would keep an identity of the device below the home folder, and call its maker."""
-    program = "from speakerguard.speech import load_speech; load_speech(([0.1] * 16_000, 16_000))"
+    program = (
+        "from speakerguard.sound.speech import load_speech; load_speech(([0.1] * 16_000, 16_000))"
+    )
     kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run(
         [sys.executable, "-c", program], env=kept | {"HOME": str(tmp_path)}, check=False,

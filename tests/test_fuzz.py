@@ -2,7 +2,7 @@
 
 A minute of damaged input of every kind, always the same. ``SPEAKERGUARD_FUZZ_SECONDS`` sets how
 long each kind is tried, ``SPEAKERGUARD_FUZZ_SEED`` what is tried: for a night, or before a release.
-See ``fuzzing.py``.
+See ``support/fuzzing.py``.
 """
 
 import os
@@ -28,7 +28,7 @@ SEED = os.environ.get("SPEAKERGUARD_FUZZ_SEED", "0")
 @pytest.mark.parametrize("kind", COUNTS)
 def test_damaged_input_is_answered_or_refused(kind: str, normalised_model: Path) -> None:
     amount = ["--seconds", SECONDS] if SECONDS else ["--count", str(COUNTS[kind])]
-    words = ["tests/fuzzing.py", kind, "--seed", SEED, "--model", str(normalised_model)]
+    words = ["tests/support/fuzzing.py", kind, "--seed", SEED, "--model", str(normalised_model)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, *words, *amount], cwd=Path(__file__).parents[1], env=environment,

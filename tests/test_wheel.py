@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from installing import Installed
+from support.installing import Installed
 
-from speakerguard.audio import read
+from speakerguard.sound.audio import read
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "speakerguard", "advgan", "checkpoints")

@@ -25,7 +25,7 @@ list(data._cut_all(Path(), [Path(str(n)) for n in range(64)], 2))
 TRAINING = """
 import sys
 from pathlib import Path
-import training
+from support import training
 from speakerguard.train import GuardTask
 training.take_buzzes_for_speech(__import__("pytest").MonkeyPatch())
 root = Path(sys.argv[1])

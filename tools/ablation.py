@@ -14,12 +14,12 @@ import argparse
 import json
 from pathlib import Path
 
-from speakerguard import checkpoint
-from speakerguard.config import TrainConfig, load
 from speakerguard.files import replace_file, replace_section
-from speakerguard.loop import Loop
-from speakerguard.model import ModelConfig
+from speakerguard.network import checkpoint
+from speakerguard.network.model import ModelConfig
 from speakerguard.train import GuardTask
+from speakerguard.training.config import TrainConfig, load
+from speakerguard.training.loop import Loop
 
 HEADS = {
     "mean": "temporal mean, affine (the paper's)",

@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from advgan import checkpoint
 from advgan.command import at_least, ending
-from advgan.converter import (
+from advgan.conversion.converter import (
     ADVERSARIAL,
     PERTURBER,
     PLAIN,
@@ -38,18 +37,19 @@ from advgan.converter import (
     hear,
     save_wav,
 )  # fmt: skip
-from advgan.fitting import STEPS
-from advgan.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.conversion.fitting import STEPS
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.judging.words import Transcript, compare, transcribe
 from advgan.manifest import append, read_journal
+from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
 from advgan.report.tally import exact_interval
-from advgan.words import Transcript, compare, transcribe
-from speakerguard.audio import SAMPLE_RATE, read
-from speakerguard.bootstrap import Interval
-from speakerguard.engines import Embedding
+from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
+from speakerguard.evaluation.bootstrap import Interval
+from speakerguard.evaluation.trials import speaker_of, spread
 from speakerguard.files import file_hash, replace_file, replace_section
-from speakerguard.trials import speaker_of, spread
+from speakerguard.sound.audio import SAMPLE_RATE, read
 
 Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
 REPLICATES = 1000

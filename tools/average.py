@@ -14,9 +14,9 @@ import math
 from pathlib import Path
 
 from advgan.command import ending
-from speakerguard import checkpoint
 from speakerguard.errors import UsageError
-from speakerguard.model import SpeakerEncoder
+from speakerguard.network import checkpoint
+from speakerguard.network.model import SpeakerEncoder
 
 
 def main() -> None:

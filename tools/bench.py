@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from advgan.command import ending
-from speakerguard import checkpoint
 from speakerguard.files import replace_file, replace_section
-from speakerguard.speech import load_speech
+from speakerguard.network import checkpoint
+from speakerguard.sound.speech import load_speech
 
 OUT = Path("results/bench.json")
 SYSTEMS = {  # title, model, engine
@@ -43,7 +43,7 @@ CLIPS, COLD_SECONDS = 25, 5.0
 COLD = """
 import sys
 from speakerguard import engines
-from speakerguard.speech import load_speech
+from speakerguard.sound.speech import load_speech
 engines.load(sys.argv[1]).embed([load_speech(sys.argv[2]).samples])
 """
 
@@ -158,7 +158,7 @@ def timed(line: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 def work(name: str, clips: str) -> float:
     """Seconds of speech embedded a second, in this process."""
-    from speakerguard import engines
+    from speakerguard.embedders import load as engines
 
     _, model, engine = SYSTEMS[name]
     embedder = engines.load(model, engine)

@@ -9,10 +9,10 @@ import random
 import sys
 from pathlib import Path
 
-from speakerguard.data import find_utterances
 from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.trials import source_of, speaker_of
+from speakerguard.training.data import find_utterances
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from advgan.command import ending
-from speakerguard import __version__, calibration, checkpoint
-from speakerguard.evaluate import as_json, evaluate, score_trials
+from speakerguard import __version__
+from speakerguard.evaluation.evaluate import as_json, evaluate, score_trials
+from speakerguard.evaluation.heldout import held_out
+from speakerguard.evaluation.metrics import det_curve
+from speakerguard.evaluation.plots import plot_det, plot_scores
+from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
 from speakerguard.files import replace_file, replace_section
-from speakerguard.heldout import held_out
-from speakerguard.metrics import det_curve
-from speakerguard.plots import plot_det, plot_scores
-from speakerguard.scoring import Scoring
-from speakerguard.trials import ScoreTable, Trial, read_trials
-from speakerguard.verifier import Verifier
+from speakerguard.network import checkpoint
+from speakerguard.verification import calibration
+from speakerguard.verification.scoring import Scoring
+from speakerguard.verification.verifier import Verifier
 
 CONDITIONS: dict[str, dict[str, float]] = {
     "full": {},

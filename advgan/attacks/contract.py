@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from speakerguard.audio import Waveform
 from speakerguard.errors import ConfigError, SpeakerguardError, UsageError
+from speakerguard.sound.audio import Waveform
 
 if TYPE_CHECKING:
-    from advgan.attacks.guard import Guard
+    from advgan.victim.claim import Guard
 
 GROUP = "speakerguard.attacks"
 

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label, Voice
-from advgan.attacks.guard import Guard
-from speakerguard.audio import SAMPLE_RATE, Waveform
+from advgan.victim.claim import Guard
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 if TYPE_CHECKING:
-    from advgan.converter import Copier
+    from advgan.conversion.converter import Copier
 
 
 class Control(Attack):
@@ -101,7 +101,7 @@ class RandomNoise(Control):
 
 @cache
 def _copier() -> Copier:
-    from advgan.converter import Copier
+    from advgan.conversion.converter import Copier
 
     return Copier()
 
@@ -110,7 +110,7 @@ def copy_through_vocoder(waveform: Waveform) -> Waveform:
     """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
     import soxr
 
-    from advgan.converter import Heard
+    from advgan.conversion.converter import Heard
 
     copier = _copier()
     wide = copier.convert(Heard("source", waveform))

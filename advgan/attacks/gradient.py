@@ -18,9 +18,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge
-from advgan.attacks.guard import Guard
-from advgan.attacks.transforms import random_transform
-from speakerguard.audio import SAMPLE_RATE, Waveform
+from advgan.victim.channels import random_transform
+from advgan.victim.claim import Guard
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 
 class GradientAttack(Attack):

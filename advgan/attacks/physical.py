@@ -9,12 +9,18 @@ from pydantic import Field
 from scipy.signal import butter, sosfilt
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError, Voice
-from advgan.attacks.guard import Guard
-from advgan.attacks.transforms import round_trip
 from advgan.attacks.voice import pitch_of, reshaped
-from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.augment import add_noise, coloured_noise, reverberate, simulated_room, telephone
+from advgan.victim.channels import round_trip
+from advgan.victim.claim import Guard
 from speakerguard.errors import UsageError
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.augment import (
+    add_noise,
+    coloured_noise,
+    reverberate,
+    simulated_room,
+    telephone,
+)
 
 Of = Literal["source", "target"]
 
@@ -170,8 +176,8 @@ def _voices() -> list[Waveform]:
     import tempfile
     from pathlib import Path
 
-    from speakerguard.audio import read
-    from speakerguard.demo_voices import VOICES, synthesise
+    from speakerguard.sound.audio import read
+    from speakerguard.sound.espeak import VOICES, synthesise
 
     if not _SPOKEN:
         with tempfile.TemporaryDirectory() as folder:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from advgan.attacks.contract import Attack, Budget, Family, Knowledge
-from advgan.attacks.guard import Guard
-from speakerguard.audio import Waveform
+from advgan.victim.claim import Guard
 from speakerguard.errors import AudioError
+from speakerguard.sound.audio import Waveform
 
 
 class Nes(Attack):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import istft, resample, stft
 
-from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 LOWEST, HIGHEST = 60.0, 400.0  # Hz, of a voice's pitch
 UNKNOWN = 150.0  # Hz, where no voice is heard

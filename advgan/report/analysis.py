@@ -11,7 +11,6 @@ import numpy as np
 
 from advgan.attacks.contract import Attack, Budget, NotRunError
 from advgan.report.bench import Row
-from advgan.report.defences import Defence
 from advgan.report.plan import Plan
 from advgan.report.schema import (
     AttackSummary,
@@ -27,9 +26,10 @@ from advgan.report.schema import (
     Rate,
 )
 from advgan.report.tally import Tally, reaches
-from speakerguard.audio import SAMPLE_RATE, printable
-from speakerguard.metrics import det_curve
-from speakerguard.trials import source_of, speaker_of
+from advgan.victim.defences import Defence
+from speakerguard.evaluation.metrics import det_curve
+from speakerguard.evaluation.trials import source_of, speaker_of
+from speakerguard.sound.audio import SAMPLE_RATE, printable
 
 Axis = Literal["epsilon", "snr", "queries", "target_seconds"]
 AXES: tuple[Axis, ...] = (

@@ -18,10 +18,9 @@ import soundfile
 
 import advgan
 import speakerguard
-from advgan import checkpoint
-from advgan.attacks.guard import to_pcm
-from advgan.checkpoint import VOCODER
-from advgan.judge import DISCRIMINATOR
+from advgan.judging.judge import DISCRIMINATOR
+from advgan.networks import checkpoint
+from advgan.networks.checkpoint import VOCODER
 from advgan.report import analysis
 from advgan.report.bench import Bench, Row, peer_present
 from advgan.report.plan import Plan
@@ -36,12 +35,13 @@ from advgan.report.schema import (
     Worst,
 )
 from advgan.report.tally import Tally
-from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.data import find_utterances
+from advgan.victim.claim import to_pcm
 from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.evaluation.trials import read_trials, speaker_of
 from speakerguard.files import file_hash
-from speakerguard.trials import read_trials, speaker_of
-from speakerguard.verifier import Verifier
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.training.data import find_utterances
+from speakerguard.verification.verifier import Verifier
 
 PACKAGES = ("numpy", "onnxruntime", "scipy", "soundfile", "torch")
 LIMITS = (

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 
 from advgan.attacks.contract import Budget, NotRunError
-from advgan.attacks.guard import Guard, Model, checked, from_pcm, to_pcm
 from advgan.attacks.voice import pitch_of
-from advgan.report.defences import Defence
 from advgan.report.plan import Entry, Plan
 from advgan.report.quality import log_spectral_distance, snr, stoi
-from speakerguard import engines
-from speakerguard.audio import SAMPLE_RATE, Waveform
-from speakerguard.data import find_utterances
-from speakerguard.engines import Embedding
+from advgan.victim.claim import Guard, Model, checked, from_pcm, to_pcm
+from advgan.victim.defences import Defence
+from speakerguard.embedders import load as engines
+from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError
-from speakerguard.profile import centroid
-from speakerguard.speech import load_speech
-from speakerguard.trials import speaker_of
-from speakerguard.verifier import Verifier
+from speakerguard.evaluation.trials import speaker_of
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.speech import load_speech
+from speakerguard.training.data import find_utterances
+from speakerguard.verification.profile import centroid
+from speakerguard.verification.verifier import Verifier
 
 Outcome = Literal["judged", "refused", "not-run", "failed", "bad-file"]
 
@@ -243,7 +243,7 @@ def peer_present(name: str) -> bool:
     """Whether a peer's weights are here; a report never downloads."""
     if name not in engines.PEER_NAMES:
         return True
-    from speakerguard.peers import PEERS
+    from speakerguard.embedders.peers import PEERS
 
     return PEERS[name].wheel.present()
 

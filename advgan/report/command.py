@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speakerguard.cli_options import DEFAULT_MODEL
+from speakerguard.cli.options import DEFAULT_MODEL
 from speakerguard.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
     from advgan.report.bench import Row
-    from advgan.report.defences import Defence
     from advgan.report.plan import Plan
     from advgan.report.schema import Comparison, Report
-    from speakerguard.verifier import Verifier
+    from advgan.victim.defences import Defence
+    from speakerguard.verification.verifier import Verifier
 
 OUT = Path("out/report")
 REASONS = ("policy", "worse", "error", "never")
@@ -77,9 +77,9 @@ def report(
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
-    from speakerguard.audio import printable
     from speakerguard.files import file_hash, replace_file
-    from speakerguard.verifier import Verifier
+    from speakerguard.sound.audio import printable
+    from speakerguard.verification.verifier import Verifier
 
     verifier = Verifier(model)
     for asked in (point, limits.point):
@@ -126,11 +126,11 @@ def _plan(
     train: Path | None,
 ) -> tuple[Plan, dict[str, Any]]:
     """What to run, and what is known of where it comes from."""
-    from advgan.attacks.guard import training_folder
     from advgan.pairs import demo_pairs, read_pairs
     from advgan.report.plan import Plan, load_suite
+    from advgan.victim.claim import training_folder
     from speakerguard.demo import find_data
-    from speakerguard.trials import spread
+    from speakerguard.evaluation.trials import spread
 
     loaded, sha256 = load_suite(suite)
     if train is not None and not train.is_dir():
@@ -157,10 +157,10 @@ def _require_defence(title: str, plan: Plan) -> None:
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
     """Run one case again: its audio as files, its score on the screen."""
-    from advgan.converter import save_wav
+    from advgan.conversion.converter import save_wav
     from advgan.report.bench import Bench, Row
     from advgan.report.tally import reaches
-    from speakerguard.audio import SAMPLE_RATE, printable
+    from speakerguard.sound.audio import SAMPLE_RATE, printable
 
     try:
         pair, attack = (int(part) for part in case.split("."))

@@ -9,8 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from advgan.report.schema import Case, DefenceSummary, Report
-from speakerguard.audio import printable
 from speakerguard.files import replace_file
+from speakerguard.sound.audio import printable
 
 
 def write_all(report: Report, out: Path) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speakerguard.audio import printable
 from speakerguard.errors import UsageError
+from speakerguard.sound.audio import printable
 
 if TYPE_CHECKING:
     from advgan.report.schema import DefenceSummary, Rate, Report

@@ -8,7 +8,7 @@ import numpy as np
 
 from advgan.report.draw import AXIS_NAMES
 from advgan.report.schema import Report
-from speakerguard.plots import COLOURS, DASHES, save
+from speakerguard.evaluation.plots import COLOURS, DASHES, save
 
 
 def draw_matrix(report: Report, path: Path) -> bool:

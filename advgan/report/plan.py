@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from advgan.attacks.contract import Attack, build
 from advgan.pairs import Pair
-from advgan.report.defences import Defence, defence
-from speakerguard.config import load_as
+from advgan.victim.defences import Defence, defence
 from speakerguard.errors import UsageError
+from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash
-from speakerguard.trials import speaker_of
+from speakerguard.training.config import load_as
 
 Named = str | dict[str, dict[str, Any]]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from speakerguard.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 _FRAME, _HOP = 512, 256
 _RATE = 10_000  # Hz, at which STOI listens

@@ -14,9 +14,9 @@ from advgan.report.bench import Row
 from advgan.report.plan import Plan
 from advgan.report.schema import Cell, Rate
 from speakerguard.errors import UsageError
-from speakerguard.metrics import FloatArray, eer
-from speakerguard.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
-from speakerguard.trials import speaker_of
+from speakerguard.evaluation.metrics import FloatArray, eer
+from speakerguard.evaluation.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
+from speakerguard.evaluation.trials import speaker_of
 
 FEW = 5  # target speakers under which resampling them says too little
 
@@ -177,7 +177,7 @@ class Tally:
         shares = np.full(len(names), 1 / len(names))
         drawn = rng.multinomial(len(names), shares, self.plan.suite.replicates).astype(float)
         weights = drawn[:, claimed] * np.where(claimed == spoke, 1.0, drawn[:, spoke])
-        weights = weights[weights.any(axis=1)]  # as speakerguard.bootstrap weighs trials
+        weights = weights[weights.any(axis=1)]  # as speakerguard.evaluation.bootstrap weighs trials
         if len(weights) < 2:
             return mean, mean
         low, high = np.quantile(weights @ hits / weights.sum(axis=1), [0.025, 0.975])

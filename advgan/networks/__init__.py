@@ -1,0 +1,1 @@
+"""From mel to mel to sound."""

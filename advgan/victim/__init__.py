@@ -1,0 +1,1 @@
+"""The verifier as an attacker meets it."""

@@ -1,0 +1,64 @@
+"""The command that compares two recordings; :mod:`speakerguard.cli.app` registers it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from speakerguard.cli.options import (
+    DEFAULT_MODEL,
+    Channel,
+    Channels,
+    Engine,
+    Json,
+    Model,
+    Point,
+    Rate,
+    Raw,
+    ScoreNorm,
+    Threshold,
+    as_told,
+    chosen_point,
+    make_verifier,
+    print_json,
+    print_warnings,
+)
+
+
+def compare(
+    first: Path,
+    second: Path,
+    point: Point = None,
+    threshold: Threshold = None,
+    score_norm: ScoreNorm = None,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = None,
+    as_json: Json = False,
+    channel: Channel = None,
+    raw: Raw = None,
+    rate: Rate = None,
+    channels: Channels = None,
+) -> None:
+    """Tell whether one voice speaks in two recordings; exit code 0 says yes, 1 no."""
+    asked = chosen_point(point, threshold)
+    told = as_told(channel, raw, rate, channels)
+    verifier = make_verifier(model, None, engine, score_norm)
+    answer = verifier.compare_recordings(told(first), told(second), asked)
+    if as_json:
+        decision = {"decision": "accept" if answer.accepted else "reject"}
+        print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
+    else:
+        print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.first} and {answer.second}")
+        print(
+            f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
+            f"({answer.operating_point})"
+        )
+        if answer.unit != "cosine":
+            print(f"  cosine    {answer.cosine:+.3f}  of the two alone")
+        favours = "same" if answer.llr > 0 else "different"
+        print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
+        print(f"  speech    {answer.net_seconds[0]:.1f} s and {answer.net_seconds[1]:.1f} s")
+        print_warnings(answer.warnings)
+    raise typer.Exit(0 if answer.accepted else 1)

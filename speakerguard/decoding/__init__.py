@@ -1,0 +1,1 @@
+"""Bytes in any format, and whether they are whole."""

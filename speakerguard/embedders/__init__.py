@@ -1,0 +1,1 @@
+"""Whatever gives an embedding, by name."""

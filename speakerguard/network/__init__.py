@@ -1,0 +1,1 @@
+"""From waveform to embedding, in torch."""

@@ -1,0 +1,394 @@
+"""Training configuration: plain YAML, checked against typed classes.
+
+An unknown key or a value of the wrong type is an error that names the file, the key and the
+nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import reprlib
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from speakerguard.embedders.peers import CamPlusPlus
+from speakerguard.errors import ConfigError
+from speakerguard.network.front_end import BANDS
+from speakerguard.network.model import ModelConfig
+
+Schema = TypeVar("Schema", bound=BaseModel)
+Speed = Annotated[float, Field(ge=0.5, le=2)]
+_SHORT = reprlib.Repr()  # YAML's aliases make much of little
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
+
+
+class Strict(BaseModel):
+    """A section of a configuration: keys it does not know are errors, and it never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    """Where speech comes from. Paths are relative to the working folder.
+
+    Attributes:
+        train: folder of labelled speakers, or a list of such folders; a speaker belongs to one
+            folder, whatever the names in the others.
+        unlabelled: folder of further voices without labels, for distillation only.
+        augment: folder of noises and room responses.
+        dev: folder of the trials' recordings, and ``dev_trials`` the list, to choose weights by.
+        cache: where prepared speech and teacher embeddings are kept.
+        speeds: each makes another voice of every speaker, 0.5 to 2; 1 is the voice itself.
+    """
+
+    train: Path | tuple[Path, ...]
+    unlabelled: Path | None = None
+    augment: Path | None = None
+    dev: Path
+    dev_trials: Path
+    cache: Path = Path("runs/cache")
+    speeds: tuple[Speed, ...] = Field(default=(1.0,), min_length=1)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of labelled speakers."""
+        return (self.train,) if isinstance(self.train, Path) else self.train
+
+    @field_validator("train")
+    @classmethod
+    def _some_folder(cls, train: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+        if not train or (isinstance(train, tuple) and len(set(train)) < len(train)):
+            raise ValueError("must name a folder, or several different ones")
+        return train
+
+    @model_validator(mode="after")
+    def _unseen(self) -> Self:
+        refuse_overlap(self.folders, [self.dev], "train", "dev")
+        if self.unlabelled:
+            refuse_overlap([self.unlabelled], [self.dev], "unlabelled", "dev")
+        return self
+
+
+def refuse_overlap(
+    train: Iterable[Path], dev: Iterable[Path], train_key: str, dev_key: str
+) -> None:
+    """Raises ValueError where weights would be chosen by what they are trained on."""
+    for one, other in itertools.product(train, dev):
+        first, second = one.resolve(), other.resolve()
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise ValueError(
+                f"{train_key} ({one}) and {dev_key} ({other}) share recordings; weights would be "
+                "chosen by what they learn by heart"
+            )
+
+
+class LossConfig(Strict):
+    """Weights of the losses; 0 leaves one out.
+
+    Attributes:
+        softmax: margin softmax over the training voices, with ``scale`` and ``margin``;
+            margin 0 is the paper's pre-training.
+        triplet: hard-negative triplet loss, with ``triplet_margin``.
+        distil_cosine, distil_similarity: pull towards the teacher's embeddings.
+    """
+
+    softmax: float = Field(default=0.0, ge=0)
+    scale: float = Field(default=30.0, gt=0)
+    margin: float = Field(default=0.2, ge=0, le=1)
+    triplet: float = Field(default=0.0, ge=0)
+    triplet_margin: float = Field(default=0.1, ge=0)
+    distil_cosine: float = Field(default=0.0, ge=0)
+    distil_similarity: float = Field(default=0.0, ge=0)
+
+    @property
+    def teacher(self) -> bool:
+        """Whether any loss needs the teacher."""
+        return self.distil_cosine > 0 or self.distil_similarity > 0
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.softmax or self.triplet or self.teacher):
+            raise ValueError("every loss has weight 0; give one a weight, such as softmax: 1")
+        return self
+
+
+class AttackConfig(Strict):
+    """Attacks to learn from, so that they do not pass for whom they imitate.
+
+    Attributes:
+        weight: of what an attack's cosine to its target's voice exceeds ``limit`` by.
+        made: folders of conversions, made by ``advgan-generate``.
+        corpus: what their manifests' paths are relative to; the first of data.train by default.
+        conversions: of ``made`` in a batch, each with a clip of its target beside it.
+        keep_source: pulls conversions towards what the teacher hears in their source.
+        share: of a batch's labelled crops, that are attacked by gradient. They keep their label.
+        epsilon: largest change of a sample by gradient, as a share of its crop's peak.
+        steps: of gradient; 1 is FGSM, more are PGD.
+    """
+
+    weight: float = Field(default=5.0, gt=0)
+    limit: float = Field(default=0.4, ge=-1, lt=1)
+    made: tuple[Path, ...] = ()
+    corpus: Path | None = None
+    conversions: int = Field(default=8, ge=1)
+    keep_source: float = Field(default=0.0, ge=0)
+    share: float = Field(default=0.0, ge=0, le=0.5)
+    epsilon: float = Field(default=0.004, gt=0, le=0.1)
+    steps: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _attacks(self) -> Self:
+        if not (self.made or self.share):
+            raise ValueError("nothing attacks; give folders in made, or a share above 0")
+        if self.keep_source and not self.made:
+            raise ValueError("keep_source is about conversions; give folders in made as well")
+        return self
+
+
+class RunConfig(Strict):
+    """What every training run has.
+
+    Attributes:
+        seed: decides batches and first weights.
+        out: folder for weights, curves and state.
+        init: model of the same kind to start from, a name or folder.
+        steps: length of the run, for which the learning rate is planned.
+        learning_rate: peak, reached after ``warmup`` steps, then a cosine to a hundredth.
+        clip: largest norm of a gradient.
+        ema: decay of the averaged weights, which are the ones kept.
+        bfloat16: compute networks in bfloat16 where that is safe.
+        threads: of each process; results repeat exactly only with the same number.
+        evaluate_every: steps between evaluations on dev.
+    """
+
+    of_the_machine: ClassVar[tuple[str, ...]] = ("threads",)  # may differ when a run goes on
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    out: Path
+    init: str | None = None
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    bfloat16: bool = True
+    threads: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=500, ge=1)
+
+
+class GuardRunConfig(RunConfig):
+    """What every training run of a guard has.
+
+    Attributes:
+        model: the network.
+        data: what it hears.
+        optimiser: ``adamw``, or ``muon`` for the convolutions and AdamW for the rest.
+        workers: processes that make batches; 0 makes them in the training process.
+        choose_by: what the best weights are best at: ``pooled`` is the equal error rate over all
+            trials; ``mean`` the mean of that and of its mean over sources, in full and of 2 s;
+            ``last`` keeps the last, as where robustness is bought with error rates.
+    """
+
+    of_the_machine: ClassVar[tuple[str, ...]] = ("threads", "workers")
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    workers: int = Field(default=1, ge=0)
+    choose_by: Literal["pooled", "mean", "last"] = "pooled"
+
+
+class TrainConfig(GuardRunConfig):
+    """A training run on voices: their labels, and what a teacher hears in each.
+
+    If only the head of ``init`` differs from ``model``, it gives its trunk and the head starts
+    anew.
+
+    Attributes:
+        new_head: whether the head starts anew even where that of ``init`` fits.
+        frozen: steps during which the trunk stays as it is, while a new head finds its way.
+        voices, clips: a batch holds ``clips`` crops of each of ``voices`` voices.
+        unlabelled_share: part of the batch drawn from unlabelled speech.
+        crop_seconds: shortest and longest crop, 0.3 s or more; each batch has one length.
+        ramp: part of the run over which augmentation, margin and epsilon grow to what is asked for.
+        augmentation: how often distortions happen after the ramp, in [0, 1].
+        bands_masked, frames_masked: most that SpecAugment hides.
+    """
+
+    new_head: bool = False
+    frozen: int = Field(default=0, ge=0)
+    loss: LossConfig
+    attacks: AttackConfig | None = None
+    voices: int = Field(default=32, ge=2)
+    clips: int = Field(default=2, ge=1)
+    unlabelled_share: float = Field(default=0.0, ge=0, lt=1)
+    crop_seconds: tuple[float, float] = (1.6, 3.0)
+    ramp: float = Field(default=0.5, gt=0, le=1)
+    augmentation: float = Field(default=1.0, ge=0, le=1)
+    bands_masked: int = Field(default=8, ge=0, lt=BANDS)
+    frames_masked: int = Field(default=20, ge=0)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        shortest, longest = self.crop_seconds
+        if not 0.3 <= shortest <= longest:
+            raise ValueError("crop_seconds must be [shortest, longest], 0.3 s or more")
+        if self.loss.triplet and self.clips < 2:
+            raise ValueError("loss.triplet compares clips of one voice; clips must be 2 or more")
+        if self.unlabelled_share and not (self.data.unlabelled and self.loss.teacher):
+            raise ValueError("unlabelled_share needs data.unlabelled and a distillation loss")
+        if self.attacks and self.attacks.keep_source and not self.loss.distil_cosine:
+            raise ValueError("attacks.keep_source follows the teacher; give loss.distil_cosine")
+        if self.attacks and self.attacks.keep_source and 1 not in self.data.speeds:
+            raise ValueError("attacks.keep_source needs the voice itself, 1, in data.speeds")
+        if self.loss.distil_cosine and self.model.dimension != CamPlusPlus.dimension:
+            raise ValueError(
+                f"loss.distil_cosine needs embeddings of the teacher's {CamPlusPlus.dimension} "
+                f"values, the model's have {self.model.dimension}"
+            )
+        return self
+
+
+class LessonWeights(Strict):
+    """Weights of what a student must say as its teacher does; 0 leaves one out.
+
+    Attributes:
+        frames: the teacher's last layer in every frame, by mean squared error.
+        hints: two earlier layers likewise, from what the trunk gives.
+        cosine: its embedding, by one minus the cosine.
+        similarity: the cosines between the embeddings of a batch.
+    """
+
+    frames: float = Field(default=10.0, ge=0)
+    hints: float = Field(default=10.0, ge=0)
+    cosine: float = Field(default=5.0, ge=0)
+    similarity: float = Field(default=10.0, ge=0)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not any(weight for _, weight in self):
+            raise ValueError("every loss has weight 0; give one a weight, such as frames: 10")
+        return self
+
+
+class LessonConfig(GuardRunConfig):
+    """A training run on a teacher alone, crop by crop and frame by frame; no labels are used.
+
+    Attributes:
+        lessons: weights of the losses; a file with this section is of this kind.
+        batch: crops a step and process, of 2.08 s.
+        crops: to make and ask the teacher about once, before training. Each takes 100 kB in the
+            cache.
+        also: folders of further speech, without labels, such as ``advgan-generate`` writes.
+    """
+
+    lessons: LessonWeights
+    batch: int = Field(default=64, ge=2)
+    crops: int = Field(default=40_000, ge=4)
+    also: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.model.head != "tdnn":
+            raise ValueError(f"lessons are about the frames of head tdnn, not {self.model.head}")
+        if self.model.embedding != CamPlusPlus.dimension:
+            raise ValueError(
+                f"lessons need embeddings of the teacher's {CamPlusPlus.dimension} values, the "
+                f"model's have {self.model.embedding}"
+            )
+        if self.data.speeds != (1.0,):
+            raise ValueError("lessons choose the pace of each crop; leave data.speeds out")
+        return self
+
+
+def load(path: Path) -> TrainConfig | LessonConfig:
+    """Read the training configuration of a guard, of either kind. Raises what `load_as` does."""
+    content = _read(path)
+    if "lessons" in content:
+        return _checked(path, content, LessonConfig)
+    return _checked(path, content, TrainConfig)
+
+
+def load_as(path: Path, schema: type[Schema]) -> Schema:
+    """Read a configuration file that follows ``schema``.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong.
+    """
+    return _checked(path, _read(path), schema)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone; a key that stands twice is an error, not the last of the two."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """See the parent class."""
+        said = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            if key.value in said:
+                line = key.start_mark.line + 1
+                raise ValueError(f"the key {key.value!r} stands there twice; again on line {line}")
+            said.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8.") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of dates that do not exist
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML here: nested too deeply.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
+    return content
+
+
+def _checked(path: Path, content: dict[str, Any], schema: type[Schema]) -> Schema:
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, schema, error)) from None
+
+
+def _explain(path: Path, schema: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(
+                str(problem["loc"][-1]), _known(schema, problem["loc"]), 1
+            )
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"{path}: unknown key {key!r}{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: key {key!r} is missing")
+        elif problem["type"] == "value_error":
+            lines.append(f"{path}: {key and key + ': '}{problem['ctx']['error']}")
+        else:
+            lines.append(
+                f"{path}: {key}: {problem['msg']}, got {_SHORT.repr(problem.get('input'))}"
+            )
+    return "\n".join(lines)
+
+
+def _known(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed where ``location`` ends."""
+    model: Any = schema
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        kinds = [annotation, *get_args(annotation)]  # a section may be optional
+        model = next(kind for kind in kinds if hasattr(kind, "model_fields"))
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""A claim decided, without torch."""
