@@ -9,7 +9,8 @@ from __future__ import annotations
 from advgan.command import ending
 from advgan.conversion.converter import default_generator
 from advgan.conversion.fitting import STEPS
-from advgan.infer import OUT, Session, Settings, describe
+from advgan.conversion.session import Session, Settings
+from advgan.infer import OUT, describe
 from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
 

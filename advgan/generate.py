@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from advgan.command import at_least, ending, work
-from advgan.infer import Session, Settings, add_settings, load_session, settings_of
+from advgan.conversion.session import Session, Settings, load_session
+from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
 from speakerguard.errors import AudioError, UsageError

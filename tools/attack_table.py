@@ -32,18 +32,18 @@ from advgan.conversion.converter import (
     PLAIN,
     Converter,
     Copier,
-    Heard,
     PerturbingConverter,
-    hear,
-    save_wav,
-)  # fmt: skip
+)
 from advgan.conversion.fitting import STEPS
-from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.conversion.recording import Heard, hear
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge
+from advgan.judging.quality import quality
 from advgan.judging.words import Transcript, compare, transcribe
 from advgan.manifest import append, read_journal
 from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
 from advgan.report.tally import exact_interval
+from advgan.victim.pcm import save_wav
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.evaluation.bootstrap import Interval
@@ -194,7 +194,7 @@ def _measure(
         ).score
     return {
         "scores": scores,
-        "quality": quality(path, source),
+        "quality": quality(path, source.waveform),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
     }

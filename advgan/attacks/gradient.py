@@ -17,9 +17,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge
+from advgan.attacks.contract import Attack, Budget, Family
 from advgan.victim.channels import random_transform
-from advgan.victim.claim import Guard
+from advgan.victim.claim import Guard, Knowledge
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import Field
 from scipy.signal import butter, sosfilt
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError, Voice
+from advgan.attacks.contract import Attack, Budget, Family, Voice
 from advgan.attacks.voice import pitch_of, reshaped
 from advgan.victim.channels import round_trip
-from advgan.victim.claim import Guard
+from advgan.victim.claim import Guard, Knowledge
+from advgan.victim.plugins import NotRunError
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (

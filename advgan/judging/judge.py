@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
 from torch import Tensor
 
-from advgan.conversion.converter import Heard
-from advgan.judging.quality import dnsmos, pitch_correlation
 from advgan.networks import checkpoint
 from advgan.networks.discriminator import Discriminator
 from advgan.networks.mel import LEVEL, STANDARD, MelSpectrogram, from_guard, levelled
@@ -115,20 +111,3 @@ class Detector:
 
     def _llr(self, wide: Tensor) -> Tensor:
         return self.scale * self.network.score(self.mel(wide))[0] + self.offset
-
-
-def quality(path: Path, source: Heard) -> dict[str, float | None]:
-    """Figures of a saved file beside the recording it was made from; None where unknown."""
-    from advgan.report.quality import stoi
-
-    made = audio.read(path)
-    opinion = dnsmos(made)
-    count = min(len(made), len(source.waveform))
-    figures = {
-        "dnsmos": opinion["overall"] if opinion else None,
-        "dnsmos_p808": opinion["p808"] if opinion else None,
-        "stoi_to_source": stoi(source.waveform[:count], made[:count]),
-        "pitch_correlation": pitch_correlation(source.waveform, made),
-        "seconds": len(made) / audio.SAMPLE_RATE,
-    }
-    return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from advgan.attacks.contract import Attack, Budget, NotRunError
+from advgan.attacks.contract import Attack, Budget
 from advgan.report.bench import Row
 from advgan.report.plan import Plan
 from advgan.report.schema import (
@@ -27,6 +27,7 @@ from advgan.report.schema import (
 )
 from advgan.report.tally import Tally, reaches
 from advgan.victim.defences import Defence
+from advgan.victim.plugins import NotRunError
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, printable

@@ -35,7 +35,7 @@ from advgan.report.schema import (
     Worst,
 )
 from advgan.report.tally import Tally
-from advgan.victim.claim import to_pcm
+from advgan.victim.pcm import to_pcm
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.evaluation.trials import read_trials, speaker_of
 from speakerguard.files import file_hash

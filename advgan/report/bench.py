@@ -12,12 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from advgan.attacks.contract import Budget, NotRunError
+from advgan.attacks.contract import Budget
 from advgan.attacks.voice import pitch_of
+from advgan.judging.quality import log_spectral_distance, snr, stoi
 from advgan.report.plan import Entry, Plan
-from advgan.report.quality import log_spectral_distance, snr, stoi
-from advgan.victim.claim import Guard, Model, checked, from_pcm, to_pcm
+from advgan.victim.claim import Guard, Model
 from advgan.victim.defences import Defence
+from advgan.victim.pcm import checked, from_pcm, to_pcm
+from advgan.victim.plugins import NotRunError
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError

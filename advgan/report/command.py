@@ -124,9 +124,8 @@ def _plan(
     train: Path | None,
 ) -> tuple[Plan, dict[str, Any]]:
     """What to run, and what is known of where it comes from."""
-    from advgan.pairs import demo_pairs, read_pairs
+    from advgan.pairs import demo_pairs, read_pairs, training_folder
     from advgan.report.plan import Plan, load_suite
-    from advgan.victim.claim import training_folder
     from speakerguard.demo import find_data
     from speakerguard.evaluation.trials import spread
 
@@ -155,9 +154,9 @@ def _require_defence(title: str, plan: Plan) -> None:
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
     """Run one case again: its audio as files, its score on the screen."""
-    from advgan.conversion.converter import save_wav
     from advgan.report.bench import Bench, Row
     from advgan.report.tally import reaches
+    from advgan.victim.pcm import save_wav
     from speakerguard.sound.audio import SAMPLE_RATE
 
     try:

@@ -15,9 +15,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from advgan.attacks.contract import Attack, build
+from advgan.attacks.contract import Attack
 from advgan.pairs import Pair
 from advgan.victim.defences import Defence, defence
+from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash

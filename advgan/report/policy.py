@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from advgan.attacks.contract import discover
 from advgan.report.schema import AttackSummary, Cell, Check, DefenceSummary, Rate, Verdict
+from advgan.victim.plugins import discover
 from speakerguard.errors import ConfigError
 from speakerguard.training.config import load_as
 

@@ -21,7 +21,7 @@ from advgan.networks.perturber import Perturber
 from advgan.networks.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import AdversarialConfig
-from advgan.training.vc_task import copy_of, device, start, swap_halves
+from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.errors import ConfigError
 from speakerguard.network.checkpoint import MODEL_FILE

@@ -25,7 +25,7 @@ from advgan.networks.mel import STANDARD, MelSpectrogram, from_guard, levelled, 
 from advgan.networks.vocoder import GRIFFIN_LIM, ITERATIONS, GriffinLim
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import DetectorConfig
-from advgan.training.vc_task import copy_of, device, start
+from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.metrics import eer
 from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE

@@ -24,7 +24,7 @@ from advgan.networks.mel import STANDARD, MelSpectrogram, from_guard, to_guard
 from advgan.networks.vocoder import NeuralVocoder
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import VocoderRunConfig
-from advgan.training.vc_task import copy_of, device, start
+from advgan.training.task import copy_of, device, start
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
 from speakerguard.training.loop import Report, Task, descend

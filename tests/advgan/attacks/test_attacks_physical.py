@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advgan.attacks.contract import build
-from advgan.attacks.controls import VocoderCopy, copy_through_vocoder
 from advgan.attacks.voice import pitch_of, reshaped
-from advgan.report.quality import log_spectral_distance, snr, stoi
+from advgan.conversion.attacks import VocoderCopy, copy_through_vocoder
+from advgan.judging.quality import log_spectral_distance, snr, stoi
 from advgan.victim.channels import CODECS, random_transform, round_trip
 from advgan.victim.claim import Guard
+from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import Waveform, read
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import build
-from advgan.conversion.converter import Converter, Heard, hear, some_of
+from advgan.conversion.converter import Converter
 from advgan.conversion.fitting import fit_voice, moved
+from advgan.conversion.recording import Heard, hear, some_of
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.mel import to_guard
 from advgan.report.plan import Entry
 from advgan.victim.claim import Guard, Model
 from advgan.victim.defences import defence
+from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.verification.verifier import Verifier
 

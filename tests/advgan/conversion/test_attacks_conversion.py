@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import NotRunError, build
 from advgan.conversion import attacks as conversion
 from advgan.networks import checkpoint as networks
 from advgan.networks.discriminator import Discriminator, DiscriminatorConfig
@@ -15,6 +14,7 @@ from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.perturber import Perturber, PerturberConfig
 from advgan.victim.claim import Guard
 from advgan.victim.defences import defence
+from advgan.victim.plugins import NotRunError, build
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import Waveform
 from speakerguard.sound.speech import load_speech

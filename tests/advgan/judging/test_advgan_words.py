@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soxr
 
-from advgan.conversion.converter import Copier, Heard
+from advgan.conversion.converter import Copier
+from advgan.conversion.recording import Heard
 from advgan.judging import words
 from advgan.judging.words import Transcript, compare, distance, transcribe
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read

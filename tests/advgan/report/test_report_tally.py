@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from advgan.attacks.contract import build
 from advgan.pairs import Pair
 from advgan.report.analysis import defence_summaries
 from advgan.report.bench import Row
@@ -13,6 +12,7 @@ from advgan.report.plan import Plan, Suite
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import AttackSummary, Cell, DefenceSummary, Rate
 from advgan.report.tally import Tally, exact_interval
+from advgan.victim.plugins import build
 from speakerguard.evaluation.spoof_metrics import min_t_dcf
 
 SPEAKERS = 6
