@@ -11,8 +11,8 @@ from pathlib import Path
 
 from advgan.command import ending
 from advgan.training.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
+from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
-from speakerguard.training.config import load_as
 from speakerguard.training.loop import Loop, Report
 
 KINDS = ("vc", "adversarial", "discriminator", "vocoder")

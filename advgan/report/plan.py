@@ -22,7 +22,7 @@ from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash
-from speakerguard.training.config import load_as
+from speakerguard.settings import load_as
 
 Named = str | dict[str, dict[str, Any]]
 

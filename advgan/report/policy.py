@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from advgan.report.schema import AttackSummary, Cell, Check, DefenceSummary, Rate, Verdict
 from advgan.victim.plugins import discover
 from speakerguard.errors import ConfigError
-from speakerguard.training.config import load_as
+from speakerguard.settings import load_as
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -15,7 +15,8 @@ from advgan.networks.discriminator import DiscriminatorConfig
 from advgan.networks.generator import GeneratorConfig
 from advgan.networks.perturber import PerturberConfig
 from advgan.networks.vocoder import GRIFFIN_LIM, VocoderConfig
-from speakerguard.training.config import RunConfig, Speed, Strict, refuse_overlap
+from speakerguard.settings import Strict
+from speakerguard.training.config import RunConfig, Speed, refuse_overlap
 
 
 class SpeechConfig(Strict):

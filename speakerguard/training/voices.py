@@ -25,6 +25,7 @@ import torch
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.journal import Journal
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.sound.espeak import SENTENCES, Espeak, Voice, variants
 from speakerguard.sound.voice import change_voice, mix_voices
@@ -105,8 +106,8 @@ def make_voices(
     heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
     known = {name: centroid(heard[places]) for name, places in segments.items()}
     candidates = list(_candidates(plan, segments))
-    out.mkdir(parents=True, exist_ok=True)
-    records = _read_journal(out, plan, speech)
+    journal = Journal(out / JOURNAL, {"plan": asdict(plan), "speech": speech.folder.name})
+    records = {record["name"]: record for record in journal.read()}
     for record in records.values():
         if record["kept"]:
             known[record["name"]] = np.array(record["mean"], np.float32)
@@ -118,8 +119,7 @@ def make_voices(
             if record["kept"]:
                 known[candidate.name] = np.array(record["mean"], np.float32)
                 record["clips"] = _write(out / candidate.name, clips)
-            with (out / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(record, ensure_ascii=False) + "\n")
+            journal.append(record)
             records[candidate.name] = record
             progress(done, len(candidates))
     made = [records[candidate.name] for candidate in candidates]
@@ -244,31 +244,6 @@ def _write(folder: Path, clips: list[bytes]) -> list[str]:
     for name, clip in zip(names, clips, strict=True):
         (folder / name).write_bytes(clip)
     return names
-
-
-def _read_journal(out: Path, plan: Plan, speech: SpeechSet) -> dict[str, dict[str, Any]]:
-    """Candidates judged before, by name; a line cut off by a kill is dropped.
-
-    Raises:
-        UsageError: they belong to another plan or corpus.
-    """
-    path, header = out / JOURNAL, json.dumps({"plan": asdict(plan), "speech": speech.folder.name})
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if lines and lines[0] != header:
-        raise UsageError(
-            f"{out} holds voices made with other settings or of another corpus. Choose another "
-            "folder, or remove it."
-        )
-    records = {}
-    for line in lines[1:]:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[record["name"]] = record
-    kept = [header, *(json.dumps(record, ensure_ascii=False) for record in records.values())]
-    replace_file(path, "\n".join(kept) + "\n")
-    return records
 
 
 def _write_manifest(out: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -35,7 +35,6 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
     monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "profiles.db"))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["speakerguard", *map(str, arguments)])

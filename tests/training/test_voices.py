@@ -122,7 +122,7 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
     make(corpus, tmp_path / "broken", apart=0.98)
     assert len(judged) == 4 + 3
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
-    with pytest.raises(UsageError, match=r"broken holds voices made with other settings"):
+    with pytest.raises(UsageError, match=r"journal.jsonl: was begun with other settings"):
         make(corpus, tmp_path / "broken", apart=0.98, seed=1)
 
 
