@@ -6,11 +6,11 @@ recordings than the one that was converted to. Without a shipped generator nothi
 
 from __future__ import annotations
 
-from advgan.command import ending
 from advgan.conversion.converter import default_generator
 from advgan.conversion.fitting import STEPS
 from advgan.conversion.session import Session, Settings
 from advgan.infer import OUT, describe
+from speakerguard.cli.ending import ending
 from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
 

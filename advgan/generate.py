@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from advgan.command import at_least, ending, work
+from advgan.command import at_least, work
 from advgan.conversion.session import Session, Settings, load_session
 from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
+from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file

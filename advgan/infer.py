@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from advgan.command import at_least, ending, work
+from advgan.command import at_least, work
 from advgan.conversion.fitting import STEPS
 from advgan.conversion.session import SEED, Settings, load_session
 from advgan.judging.judge import Opinion
 from advgan.judging.words import Words
+from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.sound.audio import AUDIO_SUFFIXES, printable
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from advgan.command import ending
 from advgan.networks import checkpoint
 from advgan.networks.original import load_pth
+from speakerguard.cli.ending import ending
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
 

@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from advgan.command import ending
 from advgan.training.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
+from speakerguard.cli.ending import ending
 from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
 from speakerguard.training.loop import Loop, Report

@@ -7,9 +7,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from speakerguard.errors import ConfigError, SpeakerguardError, UsageError
+from speakerguard.settings import explain
 
 GROUP = "speakerguard.attacks"
 
@@ -61,18 +62,4 @@ def build(name: str, parameters: dict[str, Any], group: str = GROUP) -> Any:
     try:
         return made(**parameters)
     except ValidationError as error:
-        raise ConfigError(_explain(f"{kind} {name!r}", made, error)) from None
-
-
-def _explain(what: str, model: type[BaseModel], error: ValidationError) -> str:
-    """A line for each thing that is wrong with the parameters of ``what``."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        key = ".".join(map(str, problem["loc"])) or "parameters"
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, model.model_fields, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"{what}: unknown parameter {key!r}{hint}")
-        else:
-            lines.append(f"{what}: {key}: {problem['msg']}, got {problem.get('input')!r}")
-    return "\n".join(lines)
+        raise ConfigError(explain(f"{kind} {name!r}", made, error, "parameter")) from None
