@@ -30,6 +30,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def one_thread() -> None:
+    """The same sums in the same order, however many processes there are; for a whole program."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def work(
     function: Callable[[Job], Result],
     jobs: Sequence[Job],
@@ -85,9 +92,7 @@ def work(
 
 def _begin(prepare: Callable[[], None] | None) -> None:
     """Workers share the machine, a thread each; Ctrl-C is the parent's to handle."""
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if prepare:
         prepare()

@@ -6,6 +6,7 @@ recordings than the one that was converted to. Without a shipped generator nothi
 
 from __future__ import annotations
 
+from advgan.command import one_thread
 from advgan.conversion.converter import default_generator
 from advgan.conversion.fitting import STEPS
 from advgan.conversion.session import Session, Settings
@@ -25,12 +26,13 @@ def main() -> None:
     root, _ = find_data()
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]
     print("\nan attack: one speaker's words in another's voice\n")
-    record = Session(Settings(steps=STEPS)).attack(
+    made = Session(Settings(steps=STEPS)).attack(
         root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=[root / wanted[0]]
     )
-    print(describe(record))
+    print(describe(made))
 
 
 if __name__ == "__main__":
     with ending("advgan.demo", "nothing of it is kept"):
+        one_thread()
         main()

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from advgan.command import at_least, work
+from advgan.command import at_least, one_thread, work
 from advgan.conversion.session import Session, Settings, load_session
 from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
@@ -90,7 +90,7 @@ def convert(job: Job) -> dict[str, Any]:
     settings, corpus, out, name, pair = job
     row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
-        record = load_session(settings).attack(
+        made = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
@@ -101,17 +101,17 @@ def convert(job: Job) -> dict[str, Any]:
         return row | {"error": str(error)}
     return row | {
         "output": f"{name}.wav",
-        "sha256": record["sha256"],
-        "before": record["before"]["score"],
-        "after": record["after"]["score"],
-        "accepted": record["after"]["accepted"],
-        "detector_llr": record["detector_llr"],
-        "dnsmos": record["quality"]["dnsmos"],
-        "word_error_rate": record["quality"]["word_error_rate"],
-        "seconds": record["quality"]["seconds"],
-        "mode": record["mode"],
-        "generator": record["fingerprint"],
-        "vocoder": record["vocoder"],
+        "sha256": made.sha256,
+        "before": made.before.score,
+        "after": made.after.score,
+        "accepted": made.after.accepted,
+        "detector_llr": made.detector_llr,
+        "dnsmos": made.quality["dnsmos"],
+        "word_error_rate": made.quality["word_error_rate"],
+        "seconds": made.quality["seconds"],
+        "mode": made.mode,
+        "generator": made.fingerprint,
+        "vocoder": made.vocoder,
     }
 
 
@@ -223,6 +223,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; failures of single recordings do not fail it, they are listed."""
     with ending("advgan-generate"):
+        one_thread()
         run(parse(arguments))
 
 

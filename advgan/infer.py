@@ -14,12 +14,10 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from advgan.command import at_least, work
+from advgan.command import at_least, one_thread, work
 from advgan.conversion.fitting import STEPS
-from advgan.conversion.session import SEED, Settings, load_session
-from advgan.judging.judge import Opinion
+from advgan.conversion.session import SEED, Converted, Settings, load_session
 from advgan.judging.words import Words
 from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
@@ -60,10 +58,9 @@ def recordings(path: Path) -> list[Path]:
     return [path]
 
 
-def describe(record: dict[str, Any]) -> str:
-    """A record as people read it."""
-    sound = record["quality"]
-    before, after = (Opinion(**record[when]) for when in ("before", "after"))
+def describe(made: Converted) -> str:
+    """A conversion as people read it."""
+    sound, before, after = made.quality, made.before, made.after
     decision = "ACCEPT" if after.accepted else "reject"
     shown = {
         "DNSMOS": sound["dnsmos"],
@@ -71,38 +68,37 @@ def describe(record: dict[str, Any]) -> str:
         "pitch correlation": sound["pitch_correlation"],
     }
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
-    own = "; of the recording imitated" if record["enrol"] == [record["target"]] else ""
-    llr = record["detector_llr"]
+    own = "; of the recording imitated" if made.enrol == [made.target] else ""
+    llr = made.detector_llr
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
-    fitted = f" fitted in {record['steps']} steps" if record["steps"] else ""
-    fitted += f", perturbed by {record['eps']:g}" if record["eps"] else ""
+    fitted = f" fitted in {made.steps} steps" if made.steps else ""
+    fitted += f", perturbed by {made.eps:g}" if made.eps else ""
     return "\n".join(
         [
-            printable(f"{record['source']} -> {record['target']}"),
+            printable(f"{made.source} -> {made.target}"),
             f"  guard     {before.shown} before, {after.shown} after, in {after.unit}",
             f"  decision  {decision}; threshold {after.threshold:+.3f} ({after.point}){own}",
             f"  detector  {opinion}",
             f"  quality   {figures or 'not measured'}",
-            f"  words     {_shown(record['words'])}",
-            f"  took      {record['conversion_seconds']:.2f} s for {sound['seconds']:.1f} s, with "
-            f"{printable(record['generator'])}{fitted} and {record['vocoder'] or 'no vocoder'}",
-            printable(f"  saved     {record['output']}"),
+            f"  words     {_shown(made.words)}",
+            f"  took      {made.conversion_seconds:.2f} s for {sound['seconds']:.1f} s, with "
+            f"{printable(made.generator)}{fitted} and {made.vocoder or 'no vocoder'}",
+            printable(f"  saved     {made.output}"),
         ]
     )
 
 
-def _shown(words: dict[str, Any] | None) -> str:
-    if words is None:
+def _shown(found: Words | None) -> str:
+    if found is None:
         return "not compared: the source was not understood, or nobody asked"
-    found = Words(**words)
     return (
         f"{100 * found.error_rate:.0f} % wrong of the {found.count} that were heard in the source: "
         f"{found.made or '(none)'}"
     )
 
 
-def run_job(job: Job) -> dict[str, Any] | str:
-    """One conversion in this process: its record, or why there is none."""
+def run_job(job: Job) -> Converted | str:
+    """One conversion in this process: what came of it, or why there is none."""
     settings, source, target, enrol, stem = job
     try:
         return load_session(settings).attack(source, target, stem, enrol)
@@ -113,6 +109,7 @@ def run_job(job: Job) -> dict[str, Any] | str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     with ending("advgan-infer", "what is listed above is saved"):
+        one_thread()
         sys.exit(AudioError.exit_code if run(parse(arguments)) else 0)
 
 
@@ -143,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
     return failures
 
 
-def _show(result: dict[str, Any] | str, job: Job) -> int:
+def _show(result: Converted | str, job: Job) -> int:
     if isinstance(result, str):
         print(f"advgan-infer: {printable(f'{job[1]} -> {job[2]}: {result}')}", file=sys.stderr)
         return 1

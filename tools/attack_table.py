@@ -35,7 +35,7 @@ from advgan.conversion.converter import (
     PerturbingConverter,
 )
 from advgan.conversion.fitting import STEPS
-from advgan.conversion.recording import Heard, hear
+from advgan.conversion.recording import Utterance, load_utterance
 from advgan.judging.judge import DISCRIMINATOR, Detector, Judge
 from advgan.judging.quality import quality
 from advgan.judging.words import Transcript, compare, transcribe
@@ -51,7 +51,7 @@ from speakerguard.evaluation.trials import speaker_of, spread
 from speakerguard.files import file_hash, replace_file, replace_section
 from speakerguard.sound.audio import SAMPLE_RATE, read
 
-Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
+Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]
 REPLICATES = 1000
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
 EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 42 dB under the speech
@@ -153,11 +153,11 @@ def measure(
         name = "|".join(pair.files)
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
-            source = hear(options.root / pair.source)
+            source = load_utterance(options.root / pair.source)
             if old.get("made") == made and path.is_file() and file_hash(path) == old["sha256"]:
                 seconds = old["conversion_seconds"]
             else:
-                target = hear(options.root / pair.target, speech_only=True)
+                target = load_utterance(options.root / pair.target, speech_only=True)
                 seconds = _convert(row, source, target, path)
             done[name] = {
                 "id": name, "asked": asked, "made": made, "sha256": file_hash(path),
@@ -173,7 +173,7 @@ def measure(
     return records
 
 
-def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
+def _convert(row: Row, source: Utterance, target: Utterance, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -183,7 +183,7 @@ def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
 
 
 def _measure(
-    row: Row, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
+    row: Row, pair: Pair, source: Utterance, path: Path, options: argparse.Namespace,
     judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
@@ -194,7 +194,7 @@ def _measure(
         ).score
     return {
         "scores": scores,
-        "quality": quality(path, source.waveform),
+        "quality": quality(read(path), source.waveform),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
     }

@@ -19,7 +19,7 @@ from advgan.attacks.contract import Attack, Budget, Family
 from advgan.attacks.controls import Control
 from advgan.conversion.converter import Converter, Copier, PerturbingConverter
 from advgan.conversion.fitting import STEPS
-from advgan.conversion.recording import Heard
+from advgan.conversion.recording import Utterance
 from advgan.networks import checkpoint
 from advgan.victim.claim import Guard, Knowledge
 from advgan.victim.plugins import NotRunError
@@ -49,13 +49,13 @@ class Conversion(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        heard = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
+        known = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
         converter = self._converter()
-        made = converter.convert(Heard("source", source), Heard("target", heard), guard)
-        return _at_guard_rate(made, converter.rate)
+        sound = converter.convert(Utterance("source", source), Utterance("target", known), guard)
+        return _at_guard_rate(sound, converter.rate)
 
     def _converter(self) -> Converter:
-        return _made(self.weights)
+        return _loaded(self.weights)
 
 
 class FittedConversion(Conversion):
@@ -78,7 +78,7 @@ class FittedConversion(Conversion):
     epsilon: float | None = Field(default=None, gt=0, le=0.1)
 
     def _converter(self) -> Converter:
-        return _made(self.weights, self.steps, self.epsilon)
+        return _loaded(self.weights, self.steps, self.epsilon)
 
 
 class AdversarialConversion(Conversion):
@@ -106,12 +106,14 @@ class PerturbationGan(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        made = _perturber(self.weights).convert(Heard("source", source), Heard("target", target))
-        return np.clip(made, -1, 1)
+        sound = _perturber(self.weights).convert(
+            Utterance("source", source), Utterance("target", target)
+        )
+        return np.clip(sound, -1, 1)
 
 
 @cache
-def _made(weights: str, steps: int = 0, epsilon: float | None = None) -> Converter:
+def _loaded(weights: str, steps: int = 0, epsilon: float | None = None) -> Converter:
     with _not_run("generator", weights):
         return Converter(weights, steps=steps, epsilon=epsilon)
 
@@ -164,7 +166,7 @@ def _copier() -> Copier:
 def copy_through_vocoder(waveform: Waveform) -> Waveform:
     """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
     copier = _copier()
-    wide = copier.convert(Heard("source", waveform))
+    wide = copier.convert(Utterance("source", waveform))
     copied = soxr.resample(wide, copier.rate, SAMPLE_RATE, "VHQ")
     level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
     fitted = np.zeros(len(waveform), np.float32)

@@ -18,7 +18,7 @@ from advgan.conversion.fitting import finish, fit_voice
 from advgan.conversion.recording import (
     FADE_SECONDS,
     PEAK,
-    Heard,
+    Utterance,
     cut_to_pieces,
     in_step,
     joined,
@@ -111,7 +111,7 @@ class Converter:
         self.vocoder = load_vocoder(vocoder)
         self.mel = MelSpectrogram()
 
-    def convert(self, source: Heard, target: Heard, claim: Guard | None = None) -> Waveform:
+    def convert(self, source: Utterance, target: Utterance, claim: Guard | None = None) -> Waveform:
         """The source's words in the target's voice: float32 (about n,), at :attr:`rate`.
 
         What is longer than :data:`PIECE_SECONDS` is converted in pieces that fade into each
@@ -130,25 +130,25 @@ class Converter:
         pieces = cut_to_pieces(source)
         with torch.inference_mode():
             mels = (mel_of(piece, self.mel, source.rms) for piece in pieces)
-            made = [self.vocoder(self.generator.convert(mel, voice))[0].numpy() for mel in mels]
-        sound = limited(in_step(made, pieces, self.rate))
+            said = [self.vocoder(self.generator.convert(mel, voice))[0].numpy() for mel in mels]
+        sound = limited(in_step(said, pieces, self.rate))
         return limited(finish(sound, claim, self.epsilon)) if self.epsilon and claim else sound
 
     @torch.no_grad()
-    def _voice(self, target: Heard) -> Encoding:
+    def _voice(self, target: Utterance) -> Encoding:
         """How the generator hears the target, and is told that the guard does."""
         told = None
         if self.guard is not None:
             told = self.guard.embed(torch.from_numpy(target.waveform)[None], SAMPLE_RATE)
         return self.generator.voice(self.mel_of(target), told)
 
-    def _say(self, source: Heard, rng: np.random.Generator, voice: Encoding) -> Tensor:
+    def _say(self, source: Utterance, rng: np.random.Generator, voice: Encoding) -> Tensor:
         """Some of the source as :meth:`convert` says it, at the guard's rate: (1, n)."""
         words = mel_of(some_of(source, FIT_SECONDS, rng), self.mel, source.rms)
         sound = self.vocoder(self.generator.convert(words, voice))
         return to_guard(sound * (PEAK / sound.detach().abs().amax()).clamp(max=1.0))
 
-    def _claim(self, target: Heard) -> Guard:
+    def _claim(self, target: Utterance) -> Guard:
         profile = self._model.embed(target.waveform)
         return Guard(self._model, profile, 0.0, np.random.default_rng(0))
 
@@ -156,9 +156,9 @@ class Converter:
     def _model(self) -> Model:
         return Model(Verifier(self._verifier))
 
-    def mel_of(self, heard: Heard) -> Tensor:
+    def mel_of(self, utterance: Utterance) -> Tensor:
         """Mel (1, bands, T) of a recording, at the level that the networks expect."""
-        return mel_of(heard, self.mel)
+        return mel_of(utterance, self.mel)
 
 
 class Copier:
@@ -174,7 +174,7 @@ class Copier:
     def __init__(self, vocoder: str | os.PathLike[str] | None = None) -> None:
         self.vocoder, self.mel = load_vocoder(vocoder), MelSpectrogram()
 
-    def convert(self, source: Heard, target: Heard | None = None) -> Waveform:
+    def convert(self, source: Utterance, target: Utterance | None = None) -> Waveform:
         """The source itself, copied: float32 (about n,), at :attr:`rate`."""
         return copy_of(source, self.vocoder, self.mel)
 
@@ -206,7 +206,7 @@ class PerturbingConverter:
         self.epsilon = trained if epsilon is None else checked_epsilon(epsilon)
         self.mel = MelSpectrogram()
 
-    def convert(self, source: Heard, target: Heard) -> Waveform:
+    def convert(self, source: Utterance, target: Utterance) -> Waveform:
         """The perturbed source: float32 (n,), 16 kHz."""
         scale = self.epsilon / self.network.config.epsilon
         pieces = []
@@ -246,21 +246,21 @@ def guard_of(name: str, loaded: checkpoint.Loaded, guard: str, advice: str) -> G
     return found
 
 
-def mel_of(heard: Heard, mel: MelSpectrogram, rms: float | None = None) -> Tensor:
+def mel_of(utterance: Utterance, mel: MelSpectrogram, rms: float | None = None) -> Tensor:
     """Mel (1, bands, T) of a recording, at the level that the networks expect.
 
     Args:
-        rms: level of the recording that ``heard`` is a piece of; its own where None.
+        rms: level of the recording that ``utterance`` is a piece of; its own where None.
     """
-    wide = soxr.resample(heard.waveform, SAMPLE_RATE, STANDARD.sample_rate, "VHQ")
-    gain = LEVEL / max(heard.rms if rms is None else rms, 1e-9)
+    wide = soxr.resample(utterance.waveform, SAMPLE_RATE, STANDARD.sample_rate, "VHQ")
+    gain = LEVEL / max(utterance.rms if rms is None else rms, 1e-9)
     bands: Tensor = mel(torch.from_numpy(wide * np.float32(gain))[None])
     return bands
 
 
-def copy_of(source: Heard, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
+def copy_of(source: Utterance, vocoder: Vocoder, mel: MelSpectrogram) -> Waveform:
     """A recording through mel and vocoder alone: float32 (about n,), 22.05 kHz."""
     pieces = cut_to_pieces(source)
     with torch.inference_mode():
-        made = [vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in pieces]
-    return limited(in_step(made, pieces, STANDARD.sample_rate))
+        copies = [vocoder(mel_of(piece, mel, source.rms))[0].numpy() for piece in pieces]
+    return limited(in_step(copies, pieces, STANDARD.sample_rate))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from advgan.networks.mel import MIN_FRAMES, STANDARD
-from speakerguard.errors import AudioError
-from speakerguard.sound.audio import SAMPLE_RATE, AudioSource, Waveform, read
-from speakerguard.sound.speech import load_speech
+from speakerguard.errors import AudioError, NoSpeechError, SilentAudioError
+from speakerguard.sound.audio import (
+    SAMPLE_RATE,
+    AudioSource,
+    Recording,
+    Waveform,
+    open_recording,
+)
+from speakerguard.sound.speech import Speech, load_speech
 
 PEAK = 0.99  # louder conversions are turned down
 PIECE_SECONDS = 30.0  # converted at once
@@ -19,7 +25,7 @@ FADE_SECONDS = 0.25  # by which pieces overlap
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Utterance:
     """A recording to convert, or to convert to.
 
     Attributes:
@@ -36,46 +42,103 @@ class Heard:
         return float(np.sqrt(np.mean(np.square(self.waveform, dtype=np.float64))))
 
 
-def hear(source: AudioSource, speech_only: bool = False) -> Heard:
-    """Read a recording whole, or, of a target, its speech alone.
+class Decoded:
+    """A recording decoded once: all of it, and the speech in it.
+
+    Attributes:
+        waveform: float32 (n,), 16 kHz.
+        speech: as the verifier finds it; None where that finds none.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+
+    def __init__(self, source: AudioSource) -> None:
+        recording = _Kept(source)
+        self.source, self.speech = source, _speech_in(recording)
+        for _ in recording.blocks():  # what is left where so much speech was enough
+            pass
+        self.waveform: Waveform = np.concatenate(recording.kept)
+
+    @property
+    def probe(self) -> Speech | AudioSource:
+        """What to judge: the speech, or where there is none the source, whose judge says so."""
+        return self.source if self.speech is None else self.speech
+
+    def utterance(self, speech_only: bool = False) -> Utterance:
+        """The recording whole, or, of a target, its speech alone.
+
+        Raises:
+            AudioError: it is silent, holds no speech, or is too short.
+        """
+        speech = self.speech or load_speech(self.source)  # which says what is wrong
+        waveform = speech.samples if speech_only else self.waveform
+        seconds = len(waveform) / SAMPLE_RATE
+        least = MIN_FRAMES * STANDARD.hop / STANDARD.sample_rate
+        if seconds < least:
+            raise AudioError(
+                f"{speech.name}: only {seconds:.2f} s; at least {least:.2f} s are needed. Choose a "
+                "longer recording."
+            )
+        return Utterance(speech.name, waveform)
+
+
+class _Kept(Recording):
+    """A recording that keeps its blocks, and goes on where a reader stopped."""
+
+    def __init__(self, source: AudioSource) -> None:
+        vars(self).update(vars(open_recording(source)))
+        self.kept: list[Waveform] = []
+        self._coming = super().blocks()
+
+    def blocks(self) -> Iterator[Waveform]:
+        """See the parent class."""
+        for block in self._coming:
+            self.kept.append(block)
+            yield block
+
+
+def _speech_in(recording: Recording) -> Speech | None:
+    try:
+        return load_speech(recording)
+    except (NoSpeechError, SilentAudioError):
+        return None
+
+
+def load_utterance(source: AudioSource, speech_only: bool = False) -> Utterance:
+    """A recording whole, or, of a target, its speech alone.
 
     Raises:
         AudioError: it cannot be read, is silent, holds no speech, or is too short.
     """
-    speech = load_speech(source)  # a conversion of what is no speech would be noise
-    waveform = speech.samples if speech_only else read(source)
-    seconds, least = len(waveform) / SAMPLE_RATE, MIN_FRAMES * STANDARD.hop / STANDARD.sample_rate
-    if seconds < least:
-        raise AudioError(
-            f"{speech.name}: only {seconds:.2f} s; at least {least:.2f} s are needed. Choose a "
-            "longer recording."
-        )
-    return Heard(speech.name, waveform)
+    return Decoded(source).utterance(speech_only)  # a conversion of no speech would be noise
 
 
-def some_of(heard: Heard, seconds: float, rng: np.random.Generator) -> Heard:
+def some_of(utterance: Utterance, seconds: float, rng: np.random.Generator) -> Utterance:
     """A random stretch of a recording; all where it is no longer than ``seconds``."""
     count = round(seconds * SAMPLE_RATE)
-    start = int(rng.integers(max(0, len(heard.waveform) - count) + 1))
-    return Heard(heard.name, heard.waveform[start : start + count])
+    start = int(rng.integers(max(0, len(utterance.waveform) - count) + 1))
+    return Utterance(utterance.name, utterance.waveform[start : start + count])
 
 
-def cut_to_pieces(heard: Heard) -> list[Heard]:
+def cut_to_pieces(utterance: Utterance) -> list[Utterance]:
     """Equal pieces of at most :data:`PIECE_SECONDS`, which overlap by :data:`FADE_SECONDS`."""
-    waveform, fade = heard.waveform, round(FADE_SECONDS * SAMPLE_RATE)
+    waveform, fade = utterance.waveform, round(FADE_SECONDS * SAMPLE_RATE)
     count = max(1, -(-(len(waveform) - fade) // round(PIECE_SECONDS * SAMPLE_RATE)))
     edges = np.linspace(0, len(waveform) - fade, count + 1).astype(int)
     return [
-        Heard(heard.name, waveform[start : end + fade])
+        Utterance(utterance.name, waveform[start : end + fade])
         for start, end in itertools.pairwise(edges.tolist())
     ]
 
 
-def in_step(made: Sequence[Waveform], pieces: Sequence[Heard], rate: int) -> Waveform:
-    """What was made of ``pieces``, joined as they lie: a vocoder's may lack a part of a frame."""
+def in_step(converted: Sequence[Waveform], pieces: Sequence[Utterance], rate: int) -> Waveform:
+    """Conversions of ``pieces``, joined as they lie: a vocoder's may lack a part of a frame."""
     counts = [round(len(piece.waveform) * rate / SAMPLE_RATE) for piece in pieces[:-1]]
-    whole = [np.pad(w[:n], (0, max(0, n - len(w)))) for w, n in zip(made, counts, strict=False)]
-    return joined([*whole, made[-1]], round(FADE_SECONDS * rate))
+    whole = [
+        np.pad(w[:n], (0, max(0, n - len(w)))) for w, n in zip(converted, counts, strict=False)
+    ]
+    return joined([*whole, converted[-1]], round(FADE_SECONDS * rate))
 
 
 def joined(pieces: Sequence[Waveform], fade: int) -> Waveform:

@@ -10,15 +10,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from advgan.conversion.converter import Converter, Copier, PerturbingConverter
 from advgan.conversion.described import check_config, check_dsp
-from advgan.conversion.recording import Heard, hear, some_of
-from advgan.judging.judge import DISCRIMINATOR, Detector, Judge
+from advgan.conversion.recording import Decoded, Utterance, some_of
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, Opinion
 from advgan.judging.pictures import plot_conversion
 from advgan.judging.quality import quality
 from advgan.judging.words import Words, compare, transcribe
@@ -27,7 +26,7 @@ from advgan.networks.mel import STANDARD
 from advgan.victim.pcm import save_wav
 from speakerguard.errors import AudioError
 from speakerguard.files import file_hash, replace_file
-from speakerguard.sound.audio import SAMPLE_RATE, read
+from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 SEED = 961998  # the reference's
 
@@ -51,12 +50,46 @@ class Settings:
     words: bool = True
 
 
+@dataclass(frozen=True)
+class Converted:
+    """One conversion as its JSON file has it. Everything measured is of the saved file.
+
+    Attributes:
+        source, target, enrol, output: paths; the target's own recording where none was enrolled.
+        sha256: of the output.
+        fingerprint: of the generator; vocoder: None for a mode without.
+        before, after: the guard's opinion of the source and of the output.
+        detector_llr: None where there is no discriminator, or no speech to judge.
+        quality: see :func:`advgan.judging.quality.quality`, with ``word_error_rate``.
+        words: None where the source was not understood, or nobody asked.
+    """
+
+    source: str
+    target: str
+    enrol: list[str]
+    output: str
+    sha256: str
+    mode: str
+    generator: str
+    fingerprint: str
+    vocoder: str | None
+    eps: float | None
+    steps: int | None
+    seed: int
+    before: Opinion
+    after: Opinion
+    detector_llr: float | None
+    quality: dict[str, float | None]
+    words: Words | None
+    conversion_seconds: float
+    tagged_synthetic: bool
+
+
 class Session:
     """Networks loaded once, conversions one after another."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        torch.set_num_threads(1)  # the same sums in the same order, however many processes
         torch.manual_seed(settings.seed)
         self.converter: Converter | PerturbingConverter | Copier
         if settings.mode == "copy":
@@ -90,8 +123,8 @@ class Session:
     def attack(
         self, source: Path, target: Path, stem: Path, enrol: Sequence[Path] = (),
         picture: bool = True,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Convert, save ``stem``.wav, .json and .png, measure; returns what is in the JSON.
+    ) -> Converted:  # fmt: skip
+        """Convert, save ``stem``.wav, .json and .png, measure.
 
         Args:
             enrol: what the guard has enrolled; the target's recording itself where empty, which
@@ -100,66 +133,72 @@ class Session:
         Raises:
             AudioError: a recording cannot be used; then nothing is written.
         """
-        voice, words = hear(target, speech_only=True), hear(source)
-        whole = (zlib.crc32(heard.waveform.tobytes()) for heard in (voice, words))
-        rng = np.random.default_rng([self.settings.seed, *whole])  # another place in each pair
-        voice, words = (cut(heard, self.settings.seglen, rng) for heard in (voice, words))
-        profile = self.judge.profile(list(enrol) or [target])
+        theirs, own = Decoded(target), Decoded(source)
+        voice, words = self._cut(theirs.utterance(speech_only=True), own.utterance())
+        profile = self.judge.profile(list(enrol) or [theirs.probe])
         started = time.perf_counter()
-        made = self.converter.convert(words, voice)
+        sound = self.converter.convert(words, voice)
         seconds = time.perf_counter() - started
         path = stem.with_name(stem.name + ".wav")
-        save_wav(path, made, self.converter.rate, self.settings.tag)
-        said_before = (words.waveform, SAMPLE_RATE) if self.settings.seglen else source
-        before, after = (self.judge.opinion(profile, heard) for heard in (said_before, path))
-        said = self._said(words, path)
-        record: dict[str, Any] = {
-            "source": str(source),
-            "target": str(target),
-            "enrol": [str(path) for path in enrol or [target]],
-            "output": str(path),
-            "sha256": file_hash(path),
-            "mode": self.settings.mode,
-            "generator": self.converter.name,
-            "fingerprint": self.converter.fingerprint,
-            "vocoder": self.vocoder,
-            "eps": getattr(self.converter, "epsilon", None),
-            "steps": getattr(self.converter, "steps", None),
-            "seed": self.settings.seed,
-            "before": dataclasses.asdict(before),
-            "after": dataclasses.asdict(after),
-            "detector_llr": self._detected(path),
-            "quality": quality(path, words.waveform)
-            | {"word_error_rate": said.error_rate if said else None},
-            "words": dataclasses.asdict(said) if said else None,
-            "conversion_seconds": seconds,
-            "tagged_synthetic": self.settings.tag,
-        }
-        replace_file(stem.with_name(stem.name + ".json"), json.dumps(record, indent=2) + "\n")
+        save_wav(path, sound, self.converter.rate, self.settings.tag)
+        saved = Decoded(path)
+        probe = (words.waveform, SAMPLE_RATE) if self.settings.seglen else own.probe
+        said = self._said(words.waveform, saved.waveform)
+        rate = {"word_error_rate": said.error_rate if said else None}
+        converted = Converted(
+            source=str(source),
+            target=str(target),
+            enrol=[str(path) for path in enrol or [target]],
+            output=str(path),
+            sha256=file_hash(path),
+            mode=self.settings.mode,
+            generator=self.converter.name,
+            fingerprint=self.converter.fingerprint,
+            vocoder=self.vocoder,
+            eps=getattr(self.converter, "epsilon", None),
+            steps=getattr(self.converter, "steps", None),
+            seed=self.settings.seed,
+            before=self.judge.opinion(profile, probe),
+            after=self.judge.opinion(profile, saved.probe),
+            detector_llr=self._detected(saved),
+            quality=quality(saved.waveform, words.waveform) | rate,
+            words=said,
+            conversion_seconds=seconds,
+            tagged_synthetic=self.settings.tag,
+        )
+        text = json.dumps(dataclasses.asdict(converted), indent=2) + "\n"
+        replace_file(stem.with_name(stem.name + ".json"), text)
         if picture:
-            plot_conversion(source, target, path, stem.with_name(stem.name + ".png"))
-        return record
+            drawn = stem.with_name(stem.name + ".png")
+            plot_conversion(own.waveform, theirs.waveform, saved.waveform, drawn)
+        return converted
 
-    def _said(self, source: Heard, path: Path) -> Words | None:
+    def _cut(self, voice: Utterance, words: Utterance) -> tuple[Utterance, Utterance]:
+        """As much of both as the settings say, from another place in each pair."""
+        whole = (zlib.crc32(utterance.waveform.tobytes()) for utterance in (voice, words))
+        rng = np.random.default_rng([self.settings.seed, *whole])
+        return cut(voice, self.settings.seglen, rng), cut(words, self.settings.seglen, rng)
+
+    def _said(self, source: Waveform, saved: Waveform) -> Words | None:
         """What a recogniser hears in source and file; None where it is not asked, or not sure."""
-        said = transcribe(source.waveform) if self.settings.words else None
-        return compare(said, transcribe(read(path))) if said and said.understood else None
+        said = transcribe(source) if self.settings.words else None
+        return compare(said, transcribe(saved)) if said and said.understood else None
 
-    def _detected(self, path: Path) -> float | None:
+    def _detected(self, saved: Decoded) -> float | None:
         """What the discriminator makes of a file; None where there is none, or no speech."""
         if self.detector is None:
             return None
         try:
-            return self.detector.llr(path)
+            return self.detector.llr(saved.probe)
         except AudioError:
             return None
 
 
-def cut(heard: Heard, frames: int | None, rng: np.random.Generator) -> Heard:
+def cut(utterance: Utterance, frames: int | None, rng: np.random.Generator) -> Utterance:
     """``frames`` mel frames of a recording, from a random place; all where it is no longer."""
     if frames is None:
-        return heard
-    return some_of(heard, frames * STANDARD.hop / STANDARD.sample_rate, rng)
+        return utterance
+    return some_of(utterance, frames * STANDARD.hop / STANDARD.sample_rate, rng)
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError
 from speakerguard.sound import audio
 from speakerguard.sound.audio import AudioSource
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import Speech, load_speech
 from speakerguard.verification.cohort import cosines
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
@@ -60,11 +60,11 @@ class Judge:
         self.name = self.verifier.model
         self.point = self.verifier.calibration.point(point)
 
-    def profile(self, sources: Sequence[AudioSource]) -> Embedding:
+    def profile(self, sources: Sequence[AudioSource | Speech]) -> Embedding:
         """Centroid of what is enrolled: float32 (dimension,), unit length."""
-        return centroid(np.stack(self.verifier.embed(sources)))
+        return centroid(np.stack(self._embed(sources)))
 
-    def opinion(self, profile: Embedding, source: AudioSource) -> Opinion:
+    def opinion(self, profile: Embedding, source: AudioSource | Speech) -> Opinion:
         """Score and decision at the operating point; what cannot be judged is not accepted."""
         scoring = self.verifier.scoring
         said = partial(
@@ -72,12 +72,15 @@ class Judge:
             threshold=self.point.threshold, point=self.point.name,
         )  # fmt: skip
         try:
-            (embedding,) = self.verifier.embed([source])
+            (embedding,) = self._embed([source])
         except AudioError as error:
             return said(score=None, cosine=None, accepted=False, reason=str(error))
         score = scoring.score(profile, embedding)
         cosine = float(cosines(profile[None], embedding[None])[0])
         return said(score=score, cosine=cosine, accepted=self.point.accepts(score))
+
+    def _embed(self, sources: Sequence[AudioSource | Speech]) -> list[Embedding]:
+        return self.verifier.embed_speech([speech_of(source) for source in sources])
 
 
 class Detector:
@@ -93,13 +96,13 @@ class Detector:
         self.offset = float(loaded.about.get("offset", 0.0))
         self.mel = MelSpectrogram()
 
-    def llr(self, source: AudioSource) -> float:
+    def llr(self, source: AudioSource | Speech) -> float:
         """Log-likelihood ratio, natural, of real against made speech.
 
         Raises:
             AudioError: the recording cannot be judged.
         """
-        speech = load_speech(source).samples  # as in training, without silences
+        speech = speech_of(source).samples  # as in training, without silences
         wide = soxr.resample(speech, audio.SAMPLE_RATE, STANDARD.sample_rate, "HQ")
         with torch.inference_mode():
             return float(self._llr(torch.from_numpy(levelled(wide))[None]))
@@ -111,3 +114,12 @@ class Detector:
 
     def _llr(self, wide: Tensor) -> Tensor:
         return self.scale * self.network.score(self.mel(wide))[0] + self.offset
+
+
+def speech_of(source: AudioSource | Speech) -> Speech:
+    """The speech of a recording, looked for where that was not done before.
+
+    Raises:
+        AudioError: the recording cannot be judged.
+    """
+    return source if isinstance(source, Speech) else load_speech(source)

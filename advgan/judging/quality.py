@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from speakerguard.sound import audio
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 LOWEST, HIGHEST = 60.0, 420.0  # Hz, of a voice's pitch
@@ -90,9 +88,8 @@ def pitch_correlation(source: Waveform, converted: Waveform) -> float:
     return float(np.corrcoef(a[both], b[both])[0, 1])
 
 
-def quality(path: Path, source: Waveform) -> dict[str, float | None]:
-    """Figures of a saved file beside the recording it was made from; None where unknown."""
-    made = audio.read(path)
+def quality(made: Waveform, source: Waveform) -> dict[str, float | None]:
+    """Figures of made speech beside what it was made from, as files have them; None if unknown."""
     opinion = dnsmos(made)
     count = min(len(made), len(source))
     figures = {
@@ -100,7 +97,7 @@ def quality(path: Path, source: Waveform) -> dict[str, float | None]:
         "dnsmos_p808": opinion["p808"] if opinion else None,
         "stoi_to_source": stoi(source[:count], made[:count]),
         "pitch_correlation": pitch_correlation(source, made),
-        "seconds": len(made) / audio.SAMPLE_RATE,
+        "seconds": len(made) / SAMPLE_RATE,
     }
     return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}
 

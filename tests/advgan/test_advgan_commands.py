@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from advgan import demo, generate, infer, manifest
 from advgan.conversion import converter, recording, session
 from advgan.conversion.converter import Converter, Copier, PerturbingConverter
-from advgan.conversion.recording import Heard, hear
+from advgan.conversion.recording import Utterance, load_utterance
 from advgan.judging import quality
 from advgan.judging.judge import Judge
 from advgan.judging.quality import pitch, pitch_correlation
@@ -216,7 +216,7 @@ def test_recordings_that_cannot_be_converted(tmp_path: Path, kind: str) -> None:
         noise = np.random.default_rng(0).normal(0, 0.05, count)
         soundfile.write(path, noise * (kind != "silent"), 16_000)
     with pytest.raises(AudioError, match=r"bad\.wav"):
-        hear(path)
+        load_utterance(path)
 
 
 def test_configurations_must_agree_with_the_weights(
@@ -254,7 +254,7 @@ def test_a_perturbation_stays_within_its_bound_in_the_saved_file(
     about = {"guard": GuardLoss(tiny_model).fingerprint}
     checkpoint.save("perturber", network, tmp_path / "p" / "model.safetensors", about=about)
     perturbing = PerturbingConverter(tmp_path / "p", str(tiny_model), epsilon=0.01)
-    source, target = hear(clips[0]), hear(clips[1], speech_only=True)
+    source, target = load_utterance(clips[0]), load_utterance(clips[1], speech_only=True)
     save_wav(tmp_path / "x.wav", perturbing.convert(source, target), perturbing.rate)
     change = np.abs(read(tmp_path / "x.wav") - source.waveform)
     assert 0 < change.max() <= 0.01 + 2 / 32_768
@@ -390,7 +390,7 @@ def test_conversions_are_no_louder_than_a_file_holds() -> None:
 def test_long_recordings_are_converted_in_pieces_without_a_seam(
     weights: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, source = Converter(weights, "griffin-lim"), hear(clips[0])
+    made, source = Converter(weights, "griffin-lim"), load_utterance(clips[0])
     whole = made.convert(source, source)
     monkeypatch.setattr(recording, "PIECE_SECONDS", 0.8)
     pieces = recording.cut_to_pieces(source)
@@ -419,13 +419,13 @@ def test_copies_by_griffin_lim_are_still_the_speaker(
     tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     converter_, copier = Converter(weights, "griffin-lim"), Copier("griffin-lim")
-    source = hear(clips[0])
+    source = load_utterance(clips[0])
     save_wav(tmp_path / "copy.wav", copier.convert(source), copier.rate)
     asked = Judge(str(tiny_model))
     score = asked.opinion(asked.profile([clips[0]]), tmp_path / "copy.wav").score
     assert score is not None
     assert score > 0.8
-    half = Heard(source.name, source.waveform[: len(source.waveform) // 2])
+    half = Utterance(source.name, source.waveform[: len(source.waveform) // 2])
     assert converter_.convert(half, source).shape < converter_.convert(source, half).shape
 
 
