@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import platform
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
-import advgan
-import speakerguard
 from advgan.judging.judge import DISCRIMINATOR
 from advgan.networks import checkpoint
 from advgan.networks.checkpoint import VOCODER
 from advgan.report import analysis
 from advgan.report.bench import Bench, Row, peer_present
-from advgan.report.plan import Plan
+from advgan.report.plan import Origin, Plan
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import (
     AttackSummary,
@@ -62,19 +58,18 @@ LIMITS = (
 class Run:
     """What a command knows of a run that is finished; ``media`` is whether voices are kept.
 
-    ``code`` and ``weights`` are :func:`code_hash` and :func:`attacker_weights` as it began.
+    ``code`` is :func:`advgan.report.programs.code_of` all that made it, ``weights`` are
+    :func:`attacker_weights`, both as it began.
     """
 
     plan: Plan
+    origin: Origin
     rows: Sequence[Row]
     policy: Policy
     policy_name: str
     policy_sha256: str
     code: str
     weights: dict[str, str]
-    suite_sha256: str
-    data: str
-    listed: int
     command: str
     started: str
     workers: int
@@ -148,11 +143,11 @@ def assemble(run: Run) -> Report:
             code=run.code,
             weights=run.weights,
             suite=plan.suite_name,
-            suite_sha256=run.suite_sha256,
-            data=run.data,
+            suite_sha256=run.origin.suite_sha256,
+            data=run.origin.data,
             data_sha256=plan.data_hash(),
             pairs_used=len(plan.pairs),
-            pairs_listed=run.listed,
+            pairs_listed=run.origin.listed,
             seed=plan.seed,
             machine={
                 "system": platform.platform(),
@@ -169,15 +164,6 @@ def assemble(run: Run) -> Report:
             case_seconds=_seconds(plan, rows),
         ),
     )
-
-
-def code_hash() -> str:
-    """Changes with any source file of this project: 16 hex digits."""
-    digest = hashlib.sha256()
-    for package in (Path(speakerguard.__file__).parent, Path(advgan.__file__).parent):
-        for path in sorted(package.rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def attacker_weights(plan: Plan) -> dict[str, str]:

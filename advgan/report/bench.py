@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from advgan.attacks.contract import Budget
 from advgan.attacks.voice import pitch_of
@@ -80,7 +79,6 @@ class Bench:
     """A verifier, set up once a process to judge any case of a plan."""
 
     def __init__(self, plan: Plan) -> None:
-        torch.set_num_threads(1)  # the same sums in the same order, however many workers there are
         self.plan = plan
         self.verifier = Verifier(plan.model)
         self.threshold = self.verifier.calibration.point(plan.point).threshold
