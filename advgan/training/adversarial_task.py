@@ -40,7 +40,6 @@ class AdversarialTask(Task):
     kind: str
 
     def __init__(self, config: AdversarialConfig, network: nn.Module, report: Report) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         self.guard = GuardLoss(config.guard, config.point).to(device())
         self.crops = Crops(config, report)

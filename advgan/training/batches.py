@@ -44,11 +44,9 @@ class Crops:
             for name, reason in speech.skipped[:1]:
                 report(f"{len(speech.skipped)} recordings left out; the first, {name}: {reason}")
         self.seed, self.count = config.seed, crop_samples(config.frames)
-        utterances: dict[str, set[str]] = defaultdict(set)
         self.segments: dict[str, list[int]] = defaultdict(list)
         for index, speaker in enumerate(self.labelled.speakers):
             self.segments[str(speaker)].append(index)
-            utterances[str(speaker)].add(self.labelled.utterances[index])
         self.speakers = sorted(name for name in self.segments if len(self.segments[name]) > 1)
 
     def rng(self, step: int) -> np.random.Generator:

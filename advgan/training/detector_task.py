@@ -63,7 +63,6 @@ class DetectorTask(Task):
     """Cross-entropy between real and made; the mean of the equal error rates on dev decides."""
 
     def __init__(self, config: DetectorConfig, report: Report = print) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         for folder in (*config.spoofs, *config.dev_spoofs):
             read_manifest(folder)  # before speech is prepared, which may take long

@@ -25,7 +25,6 @@ class VcTask(Task):
     """L1 between a mel and its reconstruction, the voice taken from the clip's halves swapped."""
 
     def __init__(self, config: VcConfig, report: Report = print) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         self.crops = Crops(config, report)
         self.dev = load_dev(config)

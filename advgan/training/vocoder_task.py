@@ -80,7 +80,6 @@ class VocoderTask(Task):
     """Copy-synthesis of crops; adversaries join where asked for."""
 
     def __init__(self, config: VocoderRunConfig, report: Report = print) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         self.crops = Crops(config, report)
         self.dev = load_dev(config)
