@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,11 +18,11 @@ from typing import Any
 
 import soundfile
 
-from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.cli.ending import ending
+from speakerguard.errors import UsageError, printable
 from speakerguard.evaluation.plots import plot_claims
 from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.sound.audio import printable
 from speakerguard.training.data import find_utterances
 from speakerguard.verification.verifier import Verifier
 
@@ -207,9 +206,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
+    with ending("speakerguard.demo", "nothing of it is kept"):
         main()
-    except SpeakerguardError as error:
-        print(f"speakerguard: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -5,7 +5,7 @@
 Every row converts (or leaves alone) each pair of a list, saves it as 16-bit WAV, reads it back and
 scores it against a profile of the pair's enrolment, another recording than the one that was
 converted to. Thresholds are the models' own and frozen. Goes on after a kill; prints a Markdown
-table and writes it with ``table.json`` to the folder, and with ``--readme`` to README.md.
+table and writes it with ``table.json`` to the folder, and with ``--readme`` to the pages.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import SPEECH, renew
 
-from advgan.command import at_least, ending
+from advgan.command import at_least
 from advgan.conversion.converter import (
     ADVERSARIAL,
     PERTURBER,
@@ -42,17 +43,17 @@ from advgan.judging.words import Transcript, compare, transcribe
 from advgan.manifest import append, read_journal
 from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
-from advgan.report.tally import exact_interval
 from advgan.victim.pcm import save_wav
+from speakerguard.cli.ending import ending
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
-from speakerguard.evaluation.bootstrap import Interval
+from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.trials import speaker_of, spread
-from speakerguard.files import file_hash, replace_file, replace_section
+from speakerguard.files import file_hash, replace_file
+from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import SAMPLE_RATE, read
 
 Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]
-REPLICATES = 1000
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
 EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 42 dB under the speech
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
@@ -148,9 +149,10 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     before = read_journal(folder)
     done = {i: r for i, r in before.items() if r["asked"] == asked}
-    started, records = time.monotonic(), []
-    for index, pair in enumerate(pairs):
-        name = "|".join(pair.files)
+    names = ["|".join(pair.files) for pair in pairs]
+    missing = [name for name in names if name not in done]
+    left, records = TimeLeft(), []
+    for index, (name, pair) in enumerate(zip(names, pairs, strict=True)):
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
             source = load_utterance(options.root / pair.source)
@@ -167,9 +169,9 @@ def measure(
             append(folder, done[name])
         records.append({**done[name], "source": pair.source, "target": pair.target})
         if (index + 1) % 10 == 0:
-            pace = (time.monotonic() - started) / (index + 1)
-            print(f"  {row.key} {index + 1}/{len(pairs)}, "
-                  f"{pace * (len(pairs) - index - 1) / 60:.1f} min left", flush=True)  # fmt: skip
+            judged = sum(name in done for name in missing)
+            rest = left(judged, len(missing))
+            print(f"  {row.key} {index + 1}/{len(pairs)}, {rest}", flush=True)
     return records
 
 
@@ -227,35 +229,12 @@ def profile(judge: Judge, enrolled: tuple[Path, ...]) -> Embedding:
     return judge.profile(enrolled)
 
 
-def share(
-    accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str], seed: int = 0
-) -> tuple[float, Interval]:
-    """Share accepted, and its 95 % interval over resampled speakers on both sides of the pairs.
-
-    Where all ended alike, it is the exact one for as many cases as there are targets.
-    """
-    values = np.asarray(accepted, dtype=float)
-    names, index = np.unique([*sources, *targets], return_inverse=True)
-    left, right = index[: len(values)], index[len(values) :]
-    within = left == right
-    rng, drawn_shares = np.random.default_rng(seed), []
-    for _ in range(REPLICATES):
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(float)
-        weights = drawn[left] * np.where(within, 1.0, drawn[right])
-        if weights.any():
-            drawn_shares.append(float((weights * values).sum() / weights.sum()))
-    if values.all() or not values.any():
-        return float(values.mean()), Interval(*exact_interval(values.mean(), len(set(targets))))
-    low, high = np.quantile(drawn_shares, [0.025, 0.975])
-    return float(values.mean()), Interval(float(low), float(high))
-
-
 def _shares(
     prefix: str, accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str]
 ) -> dict[str, float]:
-    value, interval = share(accepted, sources, targets)
+    interval = share_interval(accepted, targets, sources)
     return {
-        f"{prefix}accepted": value,
+        f"{prefix}accepted": float(np.mean(accepted)),
         f"{prefix}low": interval.low,
         f"{prefix}high": interval.high,
     }
@@ -334,7 +313,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--root", type=Path, default=Path("../shared/corpus/dev"))
+    add("--root", type=Path, default=SPEECH)
     add("--pairs", type=Path, help="source, target, enrol…; default: vc_pairs.tsv of the root")
     add("--limit", type=at_least(1), help="so many pairs, evenly from the list; default: all")
     add("--judges", nargs="+", default=["guard", "campplus", "resemblyzer"])
@@ -343,7 +322,7 @@ def main() -> None:
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
     add("--steps", type=at_least(1), default=STEPS, help="of fitting; default %(default)s")
     add("--no-words", dest="words", action="store_false", help="spare the speech recogniser's time")
-    add("--readme", action="store_true", help="put the table into README.md, too")
+    add("--readme", action="store_true", help="put the table into the pages, too")
     add("--out", type=Path, default=Path("runs/attack-table"))
     options = parser.parse_args()
     with ending("attack_table"):
@@ -377,7 +356,7 @@ def run(options: argparse.Namespace) -> None:
     replace_file(options.out / "table.json", json.dumps({**about, "rows": lines}, indent=2) + "\n")
     replace_file(options.out / "table.md", table + "\n")
     if options.readme:
-        replace_section(Path("README.md"), "attacks", f"{table}\n\nOn {len(pairs)} pairs.")
+        renew("attacks", f"{table}\n\nOn {len(pairs)} pairs.")
     print(f"\n{table}\n\nsaved: {options.out / 'table.json'}, {options.out / 'table.md'}")
 
 

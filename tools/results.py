@@ -19,8 +19,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from advgan.command import ending
+from pages import SPEECH, renew
+
 from speakerguard import __version__
+from speakerguard.cli.ending import ending
 from speakerguard.evaluation.evaluate import as_json, evaluate, score_trials
 from speakerguard.evaluation.heldout import held_out
 from speakerguard.evaluation.metrics import det_curve
@@ -47,11 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     systems = [checkpoint.DEFAULT, checkpoint.DEFAULT + NORMALISED, "campplus", "resemblyzer"]
     parser.add_argument("--systems", nargs="+", default=systems)
-    parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
+    parser.add_argument("--root", type=Path, default=SPEECH)
     parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
     found = {name: measure(name, options.root, options.again) for name in options.systems}
-    replace_section(Path("README.md"), "results", f"{table(found)}\n\n{unseen(found)}")
+    renew("results", f"{table(found)}\n\n{unseen(found)}")
     for model in {name.removesuffix(NORMALISED) for name in found}:
         own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
         replace_section(checkpoint.folder() / model / "README.md", "results", card(own))

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import beta
 
 from advgan.report.bench import Row
 from advgan.report.plan import Plan
 from advgan.report.schema import Cell, Rate
 from speakerguard.errors import UsageError
+from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.metrics import FloatArray, eer
 from speakerguard.evaluation.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
 from speakerguard.evaluation.trials import speaker_of
-
-FEW = 5  # target speakers under which resampling them says too little
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +101,8 @@ class Tally:
         if not rows:
             return Rate()
         hits = np.array([passes(row) for row in rows])
-        speakers = [self.speakers(row) for row in rows]
-        targets = sorted({claimed for claimed, _ in speakers})
-        low, high = self._resampled(hits, speakers)
-        if hits.all() or not hits.any() or low == high or len(targets) < FEW:
-            low, high = exact_interval(float(hits.mean()), len(targets))
+        claimed, spoke = zip(*map(self.speakers, rows), strict=True)
+        low, high = share_interval(hits, claimed, spoke, self.plan.suite.replicates)
         return Rate(
             value=float(hits.mean()), low=low, high=high, count=int(hits.sum()), cases=len(rows)
         )
@@ -164,25 +158,6 @@ class Tally:
         except UsageError:  # the verifier alone stops all, or so little that nothing matters
             return None
 
-    def _resampled(
-        self, hits: npt.NDArray[np.bool_], speakers: Sequence[tuple[str, str]]
-    ) -> tuple[float, float]:
-        """Speaker bootstrap of a share; equal ends where there is nothing to resample."""
-        mean = float(hits.mean())
-        if hits.all() or not hits.any() or not self.plan.suite.replicates:
-            return mean, mean
-        names, index = np.unique(np.array(speakers).ravel(), return_inverse=True)
-        claimed, spoke = index.reshape(-1, 2).T
-        rng = np.random.default_rng(0)
-        shares = np.full(len(names), 1 / len(names))
-        drawn = rng.multinomial(len(names), shares, self.plan.suite.replicates).astype(float)
-        weights = drawn[:, claimed] * np.where(claimed == spoke, 1.0, drawn[:, spoke])
-        weights = weights[weights.any(axis=1)]  # as speakerguard.evaluation.bootstrap weighs trials
-        if len(weights) < 2:
-            return mean, mean
-        low, high = np.quantile(weights @ hits / weights.sum(axis=1), [0.025, 0.975])
-        return float(low), float(high)
-
     @cached_property
     def _run(self) -> set[str]:
         """Titles of the defences that could be run."""
@@ -222,15 +197,3 @@ class Tally:
 def reaches(score: float | None, threshold: float) -> bool:
     """Whether a score is accepted; None, the lack of one, never is."""
     return score is not None and score >= threshold
-
-
-def exact_interval(share: float, count: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval of a share among so many independent cases.
-
-    >>> [round(end, 3) for end in exact_interval(0.0, 8)]
-    [0.0, 0.369]
-    """
-    hits = round(share * count)
-    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, count - hits + 1))
-    high = 1.0 if hits == count else float(beta.ppf(0.975, hits + 1, count - hits))
-    return low, high

@@ -16,8 +16,7 @@ from speakerguard.evaluation.trials import spread
 from speakerguard.sound import audio
 from speakerguard.sound.speech import load_speech
 from speakerguard.sound.voice import invent_voice
-from speakerguard.training.batches import stretch
-from speakerguard.training.data import SpeechSet, default_workers, prepare
+from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 from speakerguard.training.loop import Report
 from speakerguard.training.teacher import at_speed
 

@@ -62,6 +62,8 @@ CHANNELS: dict[str, Channel] = {"codec": compress, "replay": replayed}
 class DetectorTask(Task):
     """Cross-entropy between real and made; the mean of the equal error rates on dev decides."""
 
+    measures_shares = True
+
     def __init__(self, config: DetectorConfig, report: Report = print) -> None:
         self.config = config
         for folder in (*config.spoofs, *config.dev_spoofs):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from speakerguard.errors import UsageError
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank
 from speakerguard.training.config import TrainConfig
-from speakerguard.training.data import SpeechSet, default_workers, prepare
+from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 from speakerguard.training.hardening import MANIFEST, read_conversions
-from speakerguard.training.loop import Report
 from speakerguard.training.teacher import at_speed, teach
 
 Place = tuple[int, int]  # a set of speech, a segment in it
@@ -207,14 +205,6 @@ def _by_utterance(number: int, speech: SpeechSet) -> dict[str, list[Place]]:
     return places
 
 
-def stretch(segment: Waveform, count: int, rng: np.random.Generator) -> Waveform:
-    """A random stretch of ``count`` samples; a shorter segment is repeated."""
-    if len(segment) < count:
-        return np.resize(segment, count)
-    start = int(rng.integers(len(segment) - count + 1))
-    return segment[start : start + count]
-
-
 def _targets(
     sets: list[SpeechSet], speeds: tuple[float, ...], report: Report
 ) -> list[npt.NDArray[np.float16]]:
@@ -228,18 +218,3 @@ def _targets(
     mean = raw[0].astype(np.float32).mean(axis=(0, 1))
     centred = [layer.astype(np.float32) - mean for layer in raw]
     return [(c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred]
-
-
-def each_tenth(report: Report, what: object, before: int = 0) -> Callable[[int, int], None]:
-    """A progress callback that reports each tenth of the work, ``before`` of it done already."""
-    started, last = time.monotonic(), 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done * 10 // total > last:
-            last = done * 10 // total
-            seconds = time.monotonic() - started
-            left = seconds * (total - done) / (done - before) / 60
-            report(f"{what}: {done}/{total}, {left:.0f} min left")
-
-    return progress

@@ -241,6 +241,16 @@ def load_prepared(folder: Path) -> SpeechSet:
     )
 
 
+def stretch(
+    segment: npt.NDArray[np.float32], count: int, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """A random stretch of ``count`` samples; a shorter segment is repeated."""
+    if len(segment) < count:
+        return np.resize(segment, count)
+    start = int(rng.integers(len(segment) - count + 1))
+    return segment[start : start + count]
+
+
 def default_workers() -> int:
     """One process a core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,6 +22,7 @@ from speakerguard.training.loop import Task
 class EncoderTask(Task):
     """A training of a guard: processes, batches made beside, and trials to choose weights by."""
 
+    measures_shares = True
     encoder: SpeakerEncoder
     average: SpeakerEncoder
 

@@ -29,13 +29,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank, add_noise, equalise
 from speakerguard.sound.voice import invent_voice, mix_voices
-from speakerguard.training.batches import each_tenth, stretch
 from speakerguard.training.config import LessonConfig
-from speakerguard.training.data import SpeechSet, contents, default_workers, prepare
-from speakerguard.training.loop import Report
+from speakerguard.training.data import SpeechSet, contents, default_workers, prepare, stretch
 from speakerguard.training.teacher import FRAME, HINTS, VALUES, Listener, at_speed
 
 FRAMES = 13  # of a crop: 2.08 s

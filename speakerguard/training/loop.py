@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
+from speakerguard.progress import Report as Report
+from speakerguard.progress import TimeLeft
 from speakerguard.training.config import RunConfig
 
-Report = Callable[[str], None]
 STATE_FILE = "state.safetensors"
 SAVE_SECONDS = 180.0  # between saved states, at least; a kill costs no more
 RECORD_EVERY = 50  # steps
@@ -46,6 +47,7 @@ class Task(ABC):
         leads: whether it evaluates and saves; of several processes, one does.
         keeps_last: whether later weights replace earlier ones that were better on dev.
         basis: what a run cannot exchange on its way, beside its configuration.
+        measures_shares: whether all that it measures on dev lies between 0 and 1.
     """
 
     modules: dict[str, nn.Module]
@@ -54,6 +56,7 @@ class Task(ABC):
     leads: bool = True
     keeps_last: bool = False
     basis: str = ""
+    measures_shares: bool = False
 
     def begin(self, step: int) -> None:
         """Called once, before the first step of this process, and before randomness is restored."""
@@ -133,6 +136,7 @@ class Loop:
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
         self.random: Tensor | None = None
+        self._measured: Collection[str] = ()  # on dev, as the history names it
         self.rates = {
             name: [group["lr"] for group in optimiser.param_groups]
             for name, optimiser in task.optimisers.items()
@@ -157,7 +161,7 @@ class Loop:
 
     def _steps(self, first: int, stops: Sequence[int]) -> None:
         config = self.config
-        started = time.monotonic()
+        started, left = time.monotonic(), TimeLeft(first)
         before = self.seconds
         recent: list[dict[str, float]] = []  # losses of each step since the last record
         saved = started
@@ -173,11 +177,10 @@ class Loop:
             evaluates = self.step % config.evaluate_every == 0 or self.step == config.steps
             if self.step % RECORD_EVERY == 0 or self.step == first + 5:
                 pace = (time.monotonic() - started) / (self.step - first)
-                left = pace * (config.steps - self.step) / 60
                 parts = "  ".join(f"{n} {v:.3f}" for n, v in _means(recent).items())
                 self.report(
-                    f"step {self.step}/{config.steps}  {parts}  {pace:.2f} s/step  {left:.0f} min "
-                    "left"
+                    f"step {self.step}/{config.steps}  {parts}  {pace:.2f} s/step  "
+                    f"{left(self.step, config.steps)}"
                 )
             if evaluates and self.task.leads:
                 self._evaluate(recent)
@@ -227,7 +230,7 @@ class Loop:
         self._save_state()
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(self.config.out / "history.jsonl", lines)
-        draw(self.history, self.config.out)
+        draw(self.history, self.config.out, self._measured if self.task.measures_shares else ())
         shown = self.task.shown(measures, self.best)
         self.report(f"step {self.step}: {shown} in {self.config.out}")
 
@@ -235,6 +238,8 @@ class Loop:
         rate = self.config.learning_rate * self.share()
         losses = _means(recent)
         more = {f"dev {name}" if name in losses else name: value for name, value in more.items()}
+        if more:
+            self._measured = more.keys() - {"seconds"}
         self.history.append({"step": float(self.step), "lr": rate, **losses, **more})
 
     def _stopped(self, error: NotFiniteError) -> SpeakerguardError:
@@ -336,11 +341,15 @@ def _stops(report: Report) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def draw(history: Sequence[Mapping[str, float]], out: Path) -> None:
-    """Learning curves as a picture; the last record as an event, where TensorBoard is installed."""
-    from speakerguard.evaluation.plots import plot_history
+def draw(history: Sequence[Mapping[str, float]], out: Path, shares: Collection[str] = ()) -> None:
+    """Learning curves as a picture; the last record as an event, where TensorBoard is installed.
 
-    plot_history(history, out / "curves.png")
+    Args:
+        shares: names of what lies between 0 and 1, beside the usual ones.
+    """
+    from speakerguard.evaluation.plots import SHARES, plot_history
+
+    plot_history(history, out / "curves.png", SHARES | set(shares))
     # Without this mark TensorBoard imports all of TensorFlow to write its files.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     try:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder, TdnnHead
+from speakerguard.progress import Report
 from speakerguard.training import losses
 from speakerguard.training.config import LessonConfig
 from speakerguard.training.encoder_task import EncoderTask
 from speakerguard.training.lessons import Lesson, Lessons
-from speakerguard.training.loop import Report, descend
+from speakerguard.training.loop import descend
 from speakerguard.training.optimisers import optimisers
 from speakerguard.training.teacher import HINTS, VALUES
 

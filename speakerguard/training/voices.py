@@ -26,12 +26,11 @@ from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
 from speakerguard.journal import Journal
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.sound.espeak import SENTENCES, Espeak, Voice, variants
 from speakerguard.sound.voice import change_voice, mix_voices
-from speakerguard.training.batches import each_tenth
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report
 from speakerguard.training.teacher import teach
 from speakerguard.verification.profile import centroid
 

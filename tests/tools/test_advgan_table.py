@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from support.tooling import load_tool
@@ -15,24 +14,10 @@ from advgan.judging import quality
 from advgan.judging.words import Transcript
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
-from advgan.report.tally import exact_interval
 from speakerguard.errors import CheckpointError, OtherGuardError, UsageError
-from speakerguard.evaluation.bootstrap import Interval
 from speakerguard.verification.calibration import OperatingPoint
 
 table = load_tool("attack_table")
-
-
-def test_intervals_resample_speakers_not_pairs() -> None:
-    rng = np.random.default_rng(0)
-    sources = [f"s{i % 10}" for i in range(200)]
-    targets = [f"t{i % 7}" for i in range(200)]
-    always, interval = table.share([True] * 200, sources, targets)
-    assert (always, interval.high) == (1, 1)
-    assert interval == Interval(*exact_interval(1, 7))
-    by_pair = table.share((rng.random(200) < 0.5).tolist(), sources, targets)[1]
-    by_speaker = table.share([name in {"t0", "t1", "t2"} for name in targets], sources, targets)[1]
-    assert by_speaker.high - by_speaker.low > 2 * (by_pair.high - by_pair.low)
 
 
 def test_a_table_on_real_speech(

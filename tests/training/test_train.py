@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.training import config, make_corpus, quiet, take_buzzes_for_speech, whole
 
-from speakerguard import train
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder
-from speakerguard.train import GuardTask, loop
-from speakerguard.training import batches, data, devset
+from speakerguard.train import loop
+from speakerguard.training import batches, data, devset, guard_task
 from speakerguard.training import loop as loops
 from speakerguard.training.data import SpeechSet
+from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.loop import Loop
 
 
@@ -89,8 +89,11 @@ def test_the_last_weights_are_kept_where_asked_for(
     rates = iter([0.1, 0.4, 0.3, 0.2])
     monkeypatch.setattr(trainer.task, "evaluate", lambda: {"eer": next(rates)})
     monkeypatch.setattr(trainer.task, "save", lambda about: saved.append(about["step"]))
+    drawn = []
+    monkeypatch.setattr(loops, "draw", lambda _history, _out, shares: drawn.append(set(shares)))
     trainer.run()
     assert saved == [2, 4, 6, 8][:kept]
+    assert drawn == [{"eer"}] * 4  # in per cent
 
 
 @pytest.mark.parametrize("name", ["triplet", "distil_cosine", "distil_similarity"])
@@ -333,7 +336,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
 def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     features = torch.ones(64, 90, 64)
-    train._mask_features(features, config(corpus, tmp_path), 1.0)
+    guard_task._mask_features(features, config(corpus, tmp_path), 1.0)
     hidden = features == 0
     bands, frames = hidden.all(dim=1), hidden.all(dim=2)
     assert torch.equal(hidden, bands[:, None, :] | frames[:, :, None])
