@@ -15,10 +15,9 @@ from advgan.training.config import AttackerRunConfig
 from speakerguard.evaluation.trials import spread
 from speakerguard.sound import audio
 from speakerguard.sound.speech import load_speech
-from speakerguard.sound.voice import invent_voice
+from speakerguard.sound.voice import at_speed, invent_voice
 from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 from speakerguard.training.loop import Report
-from speakerguard.training.teacher import at_speed
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
 LONGEST = 2  # crops' worth of a segment that an invented voice says, to cut the crop from
