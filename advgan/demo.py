@@ -26,10 +26,10 @@ def main() -> None:
     root, _ = find_data()
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]
     print("\nan attack: one speaker's words in another's voice\n")
-    made = Session(Settings(steps=STEPS)).attack(
+    converted = Session(Settings(steps=STEPS)).attack(
         root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=[root / wanted[0]]
     )
-    print(describe(made))
+    print(describe(converted))
 
 
 if __name__ == "__main__":

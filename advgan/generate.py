@@ -64,12 +64,12 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
     while len(pairs) < count:
         order = order or [names[i] for i in rng.permutation(len(names))]
         target = order.pop()
-        heard = voices[target]
-        if len(met[target]) == len(heard) * (len(files) - len(heard)):
+        own = voices[target]
+        if len(met[target]) == len(own) * (len(files) - len(own)):
             continue
         while True:
             source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
-            first, second = (heard[i] for i in _two(len(heard), rng))
+            first, second = (own[i] for i in _two(len(own), rng))
             said = voices[source][int(rng.integers(len(voices[source])))]
             if (said, first) not in met[target]:
                 break
@@ -90,7 +90,7 @@ def convert(job: Job) -> dict[str, Any]:
     settings, corpus, out, name, pair = job
     row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
-        made = load_session(settings).attack(
+        converted = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
@@ -101,17 +101,17 @@ def convert(job: Job) -> dict[str, Any]:
         return row | {"error": str(error)}
     return row | {
         "output": f"{name}.wav",
-        "sha256": made.sha256,
-        "before": made.before.score,
-        "after": made.after.score,
-        "accepted": made.after.accepted,
-        "detector_llr": made.detector_llr,
-        "dnsmos": made.quality["dnsmos"],
-        "word_error_rate": made.quality["word_error_rate"],
-        "seconds": made.quality["seconds"],
-        "mode": made.mode,
-        "generator": made.fingerprint,
-        "vocoder": made.vocoder,
+        "sha256": converted.sha256,
+        "before": converted.before.score,
+        "after": converted.after.score,
+        "accepted": converted.after.accepted,
+        "detector_llr": converted.detector_llr,
+        "dnsmos": converted.quality["dnsmos"],
+        "word_error_rate": converted.quality["word_error_rate"],
+        "seconds": converted.quality["seconds"],
+        "mode": converted.mode,
+        "generator": converted.fingerprint,
+        "vocoder": converted.vocoder,
     }
 
 

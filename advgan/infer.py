@@ -58,9 +58,9 @@ def recordings(path: Path) -> list[Path]:
     return [path]
 
 
-def describe(made: Converted) -> str:
+def describe(converted: Converted) -> str:
     """A conversion as people read it."""
-    sound, before, after = made.quality, made.before, made.after
+    sound, before, after = converted.quality, converted.before, converted.after
     decision = "ACCEPT" if after.accepted else "reject"
     shown = {
         "DNSMOS": sound["dnsmos"],
@@ -68,22 +68,22 @@ def describe(made: Converted) -> str:
         "pitch correlation": sound["pitch_correlation"],
     }
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
-    own = "; of the recording imitated" if made.enrol == [made.target] else ""
-    llr = made.detector_llr
+    own = "; of the recording imitated" if converted.enrol == [converted.target] else ""
+    llr = converted.detector_llr
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
-    fitted = f" fitted in {made.steps} steps" if made.steps else ""
-    fitted += f", perturbed by {made.eps:g}" if made.eps else ""
+    fitted = f" fitted in {converted.steps} steps" if converted.steps else ""
+    fitted += f", perturbed by {converted.eps:g}" if converted.eps else ""
     return "\n".join(
         [
-            printable(f"{made.source} -> {made.target}"),
+            printable(f"{converted.source} -> {converted.target}"),
             f"  guard     {before.shown} before, {after.shown} after, in {after.unit}",
             f"  decision  {decision}; threshold {after.threshold:+.3f} ({after.point}){own}",
             f"  detector  {opinion}",
             f"  quality   {figures or 'not measured'}",
-            f"  words     {_shown(made.words)}",
-            f"  took      {made.conversion_seconds:.2f} s for {sound['seconds']:.1f} s, with "
-            f"{printable(made.generator)}{fitted} and {made.vocoder or 'no vocoder'}",
-            printable(f"  saved     {made.output}"),
+            f"  words     {_shown(converted.words)}",
+            f"  took      {converted.conversion_seconds:.2f} s for {sound['seconds']:.1f} s, with "
+            f"{printable(converted.generator)}{fitted} and {converted.vocoder or 'no vocoder'}",
+            printable(f"  saved     {converted.output}"),
         ]
     )
 

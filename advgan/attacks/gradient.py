@@ -54,11 +54,11 @@ class GradientAttack(Attack):
     def gradient(self, audio: Tensor, guard: Guard) -> tuple[Tensor, Tensor]:
         """Score (B,) and its gradient (B, n) at ``audio`` (B, n)."""
         audio = audio.detach().requires_grad_()
-        heard = audio
+        received = audio
         if self.transforms:
             drawn = [random_transform(guard.rng) for _ in range(self.transforms)]
-            heard = torch.cat([transform(audio) for transform in drawn])
-        scores = guard.similarity(heard)
+            received = torch.cat([transform(audio) for transform in drawn])
+        scores = guard.similarity(received)
         (slope,) = torch.autograd.grad(scores.sum(), audio)
         return scores.detach().view(-1, len(audio)).mean(dim=0), slope
 

@@ -1,4 +1,4 @@
-"""How good made speech sounds, and how much of the source an attack left."""
+"""How good synthetic speech sounds, and how much of the source an attack left."""
 
 from __future__ import annotations
 
@@ -88,16 +88,16 @@ def pitch_correlation(source: Waveform, converted: Waveform) -> float:
     return float(np.corrcoef(a[both], b[both])[0, 1])
 
 
-def quality(made: Waveform, source: Waveform) -> dict[str, float | None]:
-    """Figures of made speech beside what it was made from, as files have them; None if unknown."""
-    opinion = dnsmos(made)
-    count = min(len(made), len(source))
+def quality(converted: Waveform, source: Waveform) -> dict[str, float | None]:
+    """Figures of a conversion beside its source, as files have them; None if unknown."""
+    opinion = dnsmos(converted)
+    count = min(len(converted), len(source))
     figures = {
         "dnsmos": opinion["overall"] if opinion else None,
         "dnsmos_p808": opinion["p808"] if opinion else None,
-        "stoi_to_source": stoi(source[:count], made[:count]),
-        "pitch_correlation": pitch_correlation(source, made),
-        "seconds": len(made) / SAMPLE_RATE,
+        "stoi_to_source": stoi(source[:count], converted[:count]),
+        "pitch_correlation": pitch_correlation(source, converted),
+        "seconds": len(converted) / SAMPLE_RATE,
     }
     return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}
 

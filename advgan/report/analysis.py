@@ -48,14 +48,14 @@ def attack_summaries(
     Args:
         points: thresholds of the other operating points; peers: of models that judge as well.
     """
-    made = []
+    summaries = []
     titles = ["none", *(defence.title for defence in tally.plan.suite.built_defences)]
     for index, entry in enumerate(tally.plan.suite.entries):
         rows = tally.of(index)
         met = [row for row in rows if row.outcome in _MET]
         cells = {title: tally.cell(index, title) for title in titles}
         attack = entry.built
-        made.append(
+        summaries.append(
             AttackSummary(
                 index=index, name=attack.name, title=entry.title, family=attack.family,
                 label=attack.label, knowledge=str(attack.knowledge), about=_first_line(attack),
@@ -76,7 +76,7 @@ def attack_summaries(
                 },
             )
         )  # fmt: skip
-    return made
+    return summaries
 
 
 _MET = ("judged", "refused")  # the guard heard it
@@ -87,7 +87,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
     """The verifier alone, then each defence, with its price and what still gets through."""
     entries = tally.plan.suite.entries
     places = {entry.built.name: index for index, entry in enumerate(entries)}
-    made = []
+    summaries = []
     for defence in (None, *tally.plan.suite.built_defences):
         title = defence.title if defence else "none"
         spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and is_attack(a)]
@@ -99,7 +99,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
         run = any(title in row.scores and tally.met(row, title) for row in tally.rows)
         reason = "" if run or not defence else why_not(defence)
         limits = tally.limits.get(title, {})
-        made.append(
+        summaries.append(
             DefenceSummary(
                 title=title,
                 about=_first_line(defence) if defence else "The verifier alone.",
@@ -121,7 +121,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
                 worst_accepted=worst[1].accepted if worst else Rate(),
             )
         )
-    return made
+    return summaries
 
 
 def why_not(defence: Defence) -> str:
@@ -193,7 +193,7 @@ def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
                 fixed = [part for part in title.split(",") if not part.startswith(f"{spent}=")]
                 name = f"{summary.name} {' '.join(fixed)}".strip()
                 series[name, axis].append(summary)
-    made = []
+    found = []
     for (name, axis), members in series.items():
         if len({member.budget[axis] for member in members}) > 1:
             ordered = sorted(members, key=lambda member: member.budget[axis])
@@ -201,8 +201,8 @@ def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
                 CurvePoint(at=m.budget[axis], accepted=m.cells["none"].accepted, quality=m.quality)
                 for m in ordered
             ]
-            made.append(Curve(name=name, axis=axis, points=points))
-    return made
+            found.append(Curve(name=name, axis=axis, points=points))
+    return found
 
 
 def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
@@ -233,10 +233,10 @@ _BONAFIDE = {"target": "genuine", "nontarget": "impostors"}
 
 def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
     """What is known of each pair."""
-    made = []
+    infos = []
     for pair, row in zip(plan.pairs, checks, strict=True):
         pitch = row.about.get("target_pitch")
-        made.append(
+        infos.append(
             PairInfo(
                 source=printable(pair.source), target=printable(pair.target),
                 enrol=[printable(name) for name in pair.enrol], line=pair.line,
@@ -246,7 +246,7 @@ def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
                 problem=row.message,
             )
         )  # fmt: skip
-    return made
+    return infos
 
 
 def case_list(tally: Tally) -> list[Case]:

@@ -133,17 +133,17 @@ class Bench:
         entry = self.plan.suite.entries[attack]
         source, target = self.clips(pair)
         guard = self.guard(pair, entry)
-        made = entry.built.run(source.copy(), target.copy(), guard)  # it may write into them
+        presented = entry.built.run(source.copy(), target.copy(), guard)  # it may write into them
         row.queries = guard.queries
-        audio = from_pcm(to_pcm(checked(made, f"the attack {entry.title}")))
+        audio = from_pcm(to_pcm(checked(presented, f"the attack {entry.title}")))
         _keeps(entry.built.budget, source, audio, guard.queries)
         row.crc = zlib.crc32(to_pcm(audio).tobytes())
         row.quality["seconds"] = round(len(audio) / SAMPLE_RATE, 3)
         if entry.built.label == "spoof" and len(audio) == len(source):
             row.quality["snr"] = snr(source, audio)
             row.quality["lsd"] = log_spectral_distance(source, audio)
-            if (heard := stoi(source, audio)) is not None:
-                row.quality["stoi"] = heard
+            if (intelligible := stoi(source, audio)) is not None:
+                row.quality["stoi"] = intelligible
         return audio
 
     def clips(self, pair: int) -> tuple[Waveform, Waveform]:
@@ -169,15 +169,15 @@ class Bench:
         """Score ``audio`` alone, behind the defences, and by the peers."""
         entry = self.plan.suite.entries[row.attack]
         profile = self._profile(self.plan.pairs[row.pair].enrol, self.model)
-        heard = _remembering(lambda view: self.model.score(profile, view))
-        row.scores["none"] = heard(audio)
+        score_of = _remembering(lambda view: self.model.score(profile, view))
+        row.scores["none"] = score_of(audio)
         for title, defence in self.defences.items():
             if entry.against not in ("none", title):
                 continue  # what adapted to one defence says nothing about another
             rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
             try:
                 views = [checked(v, f"the defence {title}") for v in defence.views(audio, rng)]
-                scores = [heard(view) for view in views]
+                scores = [score_of(view) for view in views]
                 suspicion = defence.suspicion(views[0], scores)
             except NotRunError:
                 continue

@@ -76,13 +76,13 @@ def report(
     if case is not None:
         _replay(plan, case, out)
         return
-    made = _run(options, plan, origin, limits)
+    result = _run(options, plan, origin, limits)
     if earlier:
-        made.comparison = comparison.compare(earlier, made, str(compare))
-    names = _write(made, out)
-    print(_summary(made))
+        result.comparison = comparison.compare(earlier, result, str(compare))
+    names = _write(result, out)
+    print(_summary(result))
     print(f"\n{', '.join(names)} are in {out}")
-    raise typer.Exit(_exit_code(made, options.fail_on))
+    raise typer.Exit(_exit_code(result, options.fail_on))
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,18 @@ def _run(options: ReportOptions, plan: Plan, origin: Origin, limits: Policy) -> 
     )  # fmt: skip
 
 
-def _write(made: Report, out: Path) -> list[str]:
+def _write(result: Report, out: Path) -> list[str]:
     """Write the report and all that goes with it; returns the files' names."""
     from advgan.report.exports import write_all
     from advgan.report.page import page
     from advgan.report.pictures import draw_curves, draw_matrix
     from speakerguard.files import replace_file
 
-    replace_file(out / "report.json", made.model_dump_json(indent=1) + "\n")
-    replace_file(out / "report.html", page(made))
-    names = ["report.html", "report.json", *write_all(made, out)]
+    replace_file(out / "report.json", result.model_dump_json(indent=1) + "\n")
+    replace_file(out / "report.html", page(result))
+    names = ["report.html", "report.json", *write_all(result, out)]
     for draw, name in ((draw_matrix, "matrix.png"), (draw_curves, "curves.png")):
-        if draw(made, out / name):
+        if draw(result, out / name):
             names.append(name)
     return names
 
@@ -209,8 +209,8 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
     folder = out / f"case-{case}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in clips.items():
-        made = name == "attack" and entry.built.family == "conversion"
-        save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=made)
+        synthetic = name == "attack" and entry.built.family == "conversion"
+        save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=synthetic)
     print(f"case {case}: {entry.title}, {plan.pairs[pair].source} as {plan.pairs[pair].target}")
     print(f"  source.wav, target.wav and attack.wav are in {folder}")
     try:
@@ -260,14 +260,14 @@ def _require_reasons(options: ReportOptions) -> None:
         raise UsageError("--fail-on worse needs --compare, the report.json to be no worse than.")
 
 
-def _exit_code(made: Report, reasons: Sequence[str]) -> int:
+def _exit_code(result: Report, reasons: Sequence[str]) -> int:
     from advgan.report.compare import worse
 
     broken = {
-        "policy": not made.verdict.passed,
-        "worse": made.comparison is not None and bool(worse(made.comparison)),
-        "error": not made.cases
-        or any(problem.kind in ("failed", "bad-file") for problem in made.problems),
+        "policy": not result.verdict.passed,
+        "worse": result.comparison is not None and bool(worse(result.comparison)),
+        "error": not result.cases
+        or any(problem.kind in ("failed", "bad-file") for problem in result.problems),
     }
     for reason, happened in broken.items():
         if happened and reason in reasons and "never" not in reasons:
@@ -276,13 +276,13 @@ def _exit_code(made: Report, reasons: Sequence[str]) -> int:
     return 0
 
 
-def _summary(made: Report) -> str:
+def _summary(result: Report) -> str:
     """The matrix in a terminal: what the verifier alone lets in, and what its best defence does."""
-    verdict = "PASS" if made.verdict.passed else "FAIL"
-    lines = [f"{verdict}  {made.verdict.sentence}", ""]
-    width = max(len(attack.title) for attack in made.attacks)
+    verdict = "PASS" if result.verdict.passed else "FAIL"
+    lines = [f"{verdict}  {result.verdict.sentence}", ""]
+    width = max(len(attack.title) for attack in result.attacks)
     lines.append(f"  {'attack':{width}}  accepted            lowest behind")
-    for attack in made.attacks:
+    for attack in result.attacks:
         if "none" not in attack.cells:
             lines.append(f"  {attack.title:{width}}  not run")
             continue
@@ -297,10 +297,10 @@ def _summary(made: Report) -> str:
         shown += f"{100 * (rate.high or 0):.0f}]"
         other = f"{100 * (behind[best] or 0):5.1f} % {best}" if best else ""
         lines.append(f"  {attack.title:{width}}  {shown:18}  {other}")
-    counted = sum(problem.cases for problem in made.problems)
-    lines += ["", f"  {len(made.cases)} cases; not measured: {counted}"]
-    if made.comparison:
-        lines += ["", f"since {made.comparison.earlier}:", *_changes(made.comparison)]
+    counted = sum(problem.cases for problem in result.problems)
+    lines += ["", f"  {len(result.cases)} cases; not measured: {counted}"]
+    if result.comparison:
+        lines += ["", f"since {result.comparison.earlier}:", *_changes(result.comparison)]
     return "\n".join(lines)
 
 

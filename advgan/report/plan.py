@@ -88,12 +88,12 @@ class Suite(BaseModel):
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """All attacks, controls first."""
-        made = [entry for named in (*self.controls, *self.attacks) for entry in _expand(named)]
-        titles = [entry.title for entry in made]
+        entries = [entry for named in (*self.controls, *self.attacks) for entry in _expand(named)]
+        titles = [entry.title for entry in entries]
         if twice := {title for title in titles if titles.count(title) > 1}:
             raise UsageError(f"the suite names {sorted(twice)[0]!r} twice. Remove one.")
         known = {built.title: built for built in self.built_defences}
-        for entry in made:
+        for entry in entries:
             if entry.against not in ("none", *known):
                 raise UsageError(
                     f"{entry.built.title} is to adapt to {entry.against!r}, which is no defence of "
@@ -108,7 +108,7 @@ class Suite(BaseModel):
                     f"{entry.built.title} cannot adapt to {entry.against!r}: what that flags is "
                     "known only after the run. Name a defence that does not detect."
                 )
-        return tuple(made)
+        return tuple(entries)
 
     @cached_property
     def built_defences(self) -> tuple[Defence, ...]:

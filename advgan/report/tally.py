@@ -62,10 +62,10 @@ class Tally:
         """The claimed speaker, and whose voice the audio is or was made from."""
         pair = self.plan.pairs[row.pair]
         voice = self.plan.suite.entries[row.attack].built.voice
-        heard = pair.target if voice == "target" else pair.source
+        recording = pair.target if voice == "target" else pair.source
         if voice == "other":
-            heard = next(self.plan.bystanders(row.pair), heard)
-        return speaker_of(pair.target), speaker_of(heard)
+            recording = next(self.plan.bystanders(row.pair), recording)
+        return speaker_of(pair.target), speaker_of(recording)
 
     def score(self, row: Row, defence: str = "none") -> float | None:
         """The score behind a defence; None where that flags the claim, or the guard refuses it."""

@@ -148,12 +148,12 @@ class DevPair:
 def load_dev(config: AttackerRunConfig) -> list[DevPair]:
     """Pairs of dev to choose weights by; speech alone, whole :data:`UNIT`, of at most 6 s."""
     pairs = spread(read_pairs(config.data.dev_pairs, config.data.dev), config.dev_size)
-    heard: dict[str, Tensor] = {}
+    clips: dict[str, Tensor] = {}
 
-    def hear(name: str) -> Tensor:
-        if name not in heard:
+    def clip_of(name: str) -> Tensor:
+        if name not in clips:
             samples = load_speech(config.data.dev / name).samples[: 6 * audio.SAMPLE_RATE]
-            heard[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
-        return heard[name]
+            clips[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
+        return clips[name]
 
-    return [DevPair(hear(p.source), hear(p.target), hear(p.enrol[0])) for p in pairs]
+    return [DevPair(clip_of(p.source), clip_of(p.target), clip_of(p.enrol[0])) for p in pairs]

@@ -75,6 +75,6 @@ class VcTask(Task):
 
     def _score(self, judge: GuardLoss, source: Tensor, pair: DevPair) -> float:
         converted = self.vocoder(self.average(source, self._mel(pair.target)))
-        made = judge.embed(converted, STANDARD.sample_rate)
+        probe = judge.embed(converted, STANDARD.sample_rate)
         real = judge.embed(pair.enrol[None].to(device()), 16_000)
-        return float((made * real).sum())
+        return float((probe * real).sum())

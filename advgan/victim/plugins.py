@@ -53,13 +53,13 @@ def build(name: str, parameters: dict[str, Any], group: str = GROUP) -> Any:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"unknown {kind} {name!r}.{hint} Installed: {', '.join(known)}.")
     try:
-        made = known[name].load()
+        program = known[name].load()
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"the {kind} {name!r} ({known[name].value}) cannot be loaded: {error}. Reinstall or "
             "remove the package that offers it."
         ) from None
     try:
-        return made(**parameters)
+        return program(**parameters)
     except ValidationError as error:
-        raise ConfigError(explain(f"{kind} {name!r}", made, error, "parameter")) from None
+        raise ConfigError(explain(f"{kind} {name!r}", program, error, "parameter")) from None
