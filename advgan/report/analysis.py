@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from advgan.attacks.contract import Attack, Budget
-from advgan.report.bench import Row
+from advgan.report.bench import CaseResult
 from advgan.report.plan import Plan
 from advgan.report.schema import (
     AttackSummary,
@@ -207,12 +207,12 @@ def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
 
 def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
     """Accepted spoofs by corpus, by pitch of the target's voice, and by duration."""
-    ways: dict[Literal["corpus", "voice", "duration"], Callable[[Row], str]] = {
+    ways: dict[Literal["corpus", "voice", "duration"], Callable[[CaseResult], str]] = {
         "corpus": lambda row: source_of(pairs[row.pair].target) or "one corpus",
         "voice": lambda row: pairs[row.pair].voice,
         "duration": lambda row: _duration(row.quality.get("seconds", 0.0)),
     }
-    found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[Row]] = {}
+    found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[CaseResult]] = {}
     for row in tally.rows:
         entry = tally.plan.suite.entries[row.attack]
         if row.outcome not in _MET or (
@@ -231,7 +231,7 @@ def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
 _BONAFIDE = {"target": "genuine", "nontarget": "impostors"}
 
 
-def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
+def pair_infos(plan: Plan, checks: Iterable[CaseResult]) -> list[PairInfo]:
     """What is known of each pair."""
     infos = []
     for pair, row in zip(plan.pairs, checks, strict=True):
@@ -263,7 +263,7 @@ def case_list(tally: Tally) -> list[Case]:
     ]  # fmt: skip
 
 
-def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Problem]:
+def problems(plan: Plan, checks: Sequence[CaseResult], rows: Sequence[CaseResult]) -> list[Problem]:
     """What was not measured, and why; bad recordings first."""
     found: list[Problem] = []
     for row in checks:
@@ -283,7 +283,7 @@ def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Pro
     return found
 
 
-def unusable(checks: Sequence[Row]) -> Rate:
+def unusable(checks: Sequence[CaseResult]) -> Rate:
     """The share of the pairs that could not be used, without an interval: it is no sample."""
     bad = sum(row.outcome == "bad-file" for row in checks)
     share = bad / len(checks) if checks else 1.0
@@ -303,7 +303,7 @@ def _budget(budget: Budget) -> dict[str, float]:
     return {axis: value for axis in AXES if (value := getattr(budget, axis)) is not None}
 
 
-def _medians(rows: Sequence[Row]) -> dict[str, float]:
+def _medians(rows: Sequence[CaseResult]) -> dict[str, float]:
     keys = {key for row in rows for key in row.quality}
     medians = {
         key: _median(row.quality[key] for row in rows if key in row.quality) for key in sorted(keys)
@@ -338,5 +338,5 @@ def _voice(name: str, pitch: float | None) -> str:
     return "low voice" if pitch < LOW_VOICE else "high voice"
 
 
-def _line(plan: Plan, row: Row) -> int:
+def _line(plan: Plan, row: CaseResult) -> int:
     return plan.pairs[row.pair].line

@@ -18,14 +18,14 @@ from advgan.judging.judge import DISCRIMINATOR
 from advgan.networks import checkpoint
 from advgan.networks.checkpoint import VOCODER
 from advgan.report import analysis
-from advgan.report.bench import Bench, Row, peer_present
+from advgan.report.bench import Bench, CaseResult, peer_present
 from advgan.report.plan import Origin, Plan
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import (
     AttackSummary,
     Problem,
-    Provenance,
     Report,
+    RunProvenance,
     Threat,
     Timing,
     Worst,
@@ -64,7 +64,7 @@ class Run:
 
     plan: Plan
     origin: Origin
-    rows: Sequence[Row]
+    rows: Sequence[CaseResult]
     policy: Policy
     policy_name: str
     policy_sha256: str
@@ -138,7 +138,7 @@ def assemble(run: Run) -> Report:
         cases=analysis.case_list(tally),
         problems=[*analysis.problems(plan, checks, rows), *idle, *absent],
         limits=list(LIMITS),
-        provenance=Provenance(
+        provenance=RunProvenance(
             version=version("speakerguard"),
             code=run.code,
             weights=run.weights,
@@ -231,10 +231,10 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
         for row in tally.rows
         if entries[row.attack].built.family != "control" and (score := tally.score(row)) is not None
     }
-    ranked = [Row(*key) for key in sorted(scored, key=lambda key: (-scored[key], *key))]
+    ranked = [CaseResult(*key) for key in sorted(scored, key=lambda key: (-scored[key], *key))]
     worst = []
     for row in _varied(ranked, tally.plan.suite.worst):
-        again = Row(row.pair, row.attack)
+        again = CaseResult(row.pair, row.attack)
         audio = bench.audio(row.pair, row.attack, again)
         profile = bench.guard(row.pair, entries[row.attack]).profile
         clips = {}
@@ -256,9 +256,9 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
     return sorted(worst, key=lambda found: (-found.score, found.case))
 
 
-def _varied(ranked: Sequence[Row], count: int) -> list[Row]:
+def _varied(ranked: Sequence[CaseResult], count: int) -> list[CaseResult]:
     """The first so many of ``ranked``, but each attack and each pair in its turn."""
-    left, chosen = list(ranked), list[Row]()
+    left, chosen = list(ranked), list[CaseResult]()
     attacks: dict[int, int] = defaultdict(int)
     pairs: dict[int, int] = defaultdict(int)
     while left and len(chosen) < count:
@@ -293,7 +293,7 @@ def spectrogram(waveform: Waveform) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _seconds(plan: Plan, rows: Sequence[Row]) -> dict[str, float]:
+def _seconds(plan: Plan, rows: Sequence[CaseResult]) -> dict[str, float]:
     """Mean seconds of a case, by attack."""
     spent: dict[str, list[float]] = defaultdict(list)
     for row in rows:

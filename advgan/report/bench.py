@@ -33,7 +33,7 @@ Outcome = Literal["judged", "refused", "not-run", "failed", "bad-file"]
 
 
 @dataclass
-class Row:
+class CaseResult:
     """What came of one case; ``attack`` is -1 for the check of a pair's recordings.
 
     Attributes:
@@ -93,9 +93,9 @@ class Bench:
         """Models that judge without being attacked."""
         return {name: Model(Verifier(name)) for name in judging_peers(self.plan)}
 
-    def check(self, pair: int) -> Row:
+    def check(self, pair: int) -> CaseResult:
         """Whether a pair's recordings can be used, and what is known of its voices."""
-        row = Row(pair, -1)
+        row = CaseResult(pair, -1)
         try:
             source, target = self.clips(pair)
             self._profile(self.plan.pairs[pair].enrol, self.model)
@@ -107,10 +107,10 @@ class Bench:
             row.about[f"{name}_pitch"] = round(pitch_of(speech), 1)
         return row
 
-    def case(self, pair: int, attack: int) -> Row:
+    def case(self, pair: int, attack: int) -> CaseResult:
         """Run one attack on one pair; whatever goes wrong is a row as well."""
         started = perf_counter()
-        row = Row(pair, attack)
+        row = CaseResult(pair, attack)
         try:
             audio = self.audio(pair, attack, row)
             try:
@@ -127,9 +127,9 @@ class Bench:
         row.took = round(perf_counter() - started, 3)
         return row
 
-    def audio(self, pair: int, attack: int, row: Row | None = None) -> Waveform:
+    def audio(self, pair: int, attack: int, row: CaseResult | None = None) -> Waveform:
         """What the attack presents, as a 16-bit file holds it: float32 (n,)."""
-        row = row or Row(pair, attack)
+        row = row or CaseResult(pair, attack)
         entry = self.plan.suite.entries[attack]
         source, target = self.clips(pair)
         guard = self.guard(pair, entry)
@@ -165,7 +165,7 @@ class Bench:
             memory=self.memory,
         )
 
-    def judge(self, row: Row, audio: Waveform) -> None:
+    def judge(self, row: CaseResult, audio: Waveform) -> None:
         """Score ``audio`` alone, behind the defences, and by the peers."""
         entry = self.plan.suite.entries[row.attack]
         profile = self._profile(self.plan.pairs[row.pair].enrol, self.model)

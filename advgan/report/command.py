@@ -17,7 +17,7 @@ from speakerguard.cli.options import DEFAULT_MODEL
 from speakerguard.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
-    from advgan.report.bench import Row
+    from advgan.report.bench import CaseResult
     from advgan.report.plan import Origin, Plan
     from advgan.report.policy import Policy
     from advgan.report.schema import Comparison, Report
@@ -186,7 +186,7 @@ def _require_defence(title: str, plan: Plan) -> None:
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
     """Run one case again: its audio as files, its score on the screen."""
-    from advgan.report.bench import Bench, Row
+    from advgan.report.bench import Bench, CaseResult
     from advgan.report.tally import reaches
     from advgan.victim.pcm import save_wav
     from speakerguard.sound.audio import SAMPLE_RATE
@@ -203,7 +203,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
             f"{len(plan.suite.entries) - 1}; case 3.12 is attack 12 on pair 3."
         ) from None
     bench = Bench(plan)
-    row = Row(pair, attack)
+    row = CaseResult(pair, attack)
     clips = dict(zip(("source", "target"), bench.clips(pair), strict=True))
     clips["attack"] = bench.audio(pair, attack, row)
     folder = out / f"case-{case}"
@@ -227,7 +227,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
             print(f"  behind {title}: {_behind(bench.defences[title], value, row)}")
 
 
-def _behind(defence: Defence, score: float | None, row: Row) -> str:
+def _behind(defence: Defence, score: float | None, row: CaseResult) -> str:
     """A score behind a defence, and what that makes of the audio."""
     shown = "refused" if score is None else f"{score:+.6f}"
     doubt, limit = row.suspicion.get(defence.title), defence.limit

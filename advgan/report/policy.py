@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from advgan.report.schema import AttackSummary, Cell, Check, DefenceSummary, Rate, Verdict
+from advgan.report.schema import AttackSummary, Cell, DefenceSummary, LimitCheck, Rate, Verdict
 from advgan.victim.plugins import discover
 from speakerguard.errors import ConfigError
 from speakerguard.settings import load_as
@@ -130,7 +130,7 @@ class _Measured:
         """The policy's operating point, where the report was made at another."""
         return None if self.policy.point == self.point else self.policy.point
 
-    def claims(self) -> Iterator[Check]:
+    def claims(self) -> Iterator[LimitCheck]:
         """Limits on honest claims, and on what could not be used."""
         if self.defence is None:
             return
@@ -147,7 +147,7 @@ class _Measured:
         ):
             yield from self._check(what, None, limit, rate, note, must)
 
-    def attacked(self) -> Iterator[Check]:
+    def attacked(self) -> Iterator[LimitCheck]:
         """Limits on the attacks of the suite."""
         policy, must = self.policy, self.policy.not_run == "fail"
         for summary in self.attacks:
@@ -159,7 +159,7 @@ class _Measured:
                 note = f"not run: {summary.reason}"
                 yield from self._check(summary.title, summary.index, limit, rate, note, must)
 
-    def absent(self) -> Iterator[Check]:
+    def absent(self) -> Iterator[LimitCheck]:
         """Limits on attacks that the suite does not have."""
         policy, must = self.policy, self.policy.not_run == "fail"
         had = {known for summary in self.attacks for known in (summary.name, summary.title)}
@@ -169,14 +169,16 @@ class _Measured:
 
     def _check(
         self, what: str, attack: int | None, limit: float | None, rate: Rate, note: str, must: bool
-    ) -> Iterator[Check]:
+    ) -> Iterator[LimitCheck]:
         """One limit; nothing where there is none. ``must``: it fails where nothing was measured."""
         if limit is None:
             return
         value = rate.high if self.policy.judge == "upper" else rate.value
         passed = not must if value is None else value <= limit
         note = note if value is None else ""
-        yield Check(what=what, attack=attack, limit=limit, value=value, passed=passed, note=note)
+        yield LimitCheck(
+            what=what, attack=attack, limit=limit, value=value, passed=passed, note=note
+        )
 
     def no_verdict(self, limited: bool) -> str:
         """Why nothing can be said, if so. ``limited``: the policy limits what the suite has."""
@@ -191,7 +193,7 @@ class _Measured:
         return "" if limited else "the policy sets no limit on anything that the suite has"
 
 
-def _sentence(checks: Sequence[Check], failed: Sequence[Check]) -> str:
+def _sentence(checks: Sequence[LimitCheck], failed: Sequence[LimitCheck]) -> str:
     """The verdict for a person to read."""
     unmeasured = sum(check.value is None for check in checks)
     if not failed:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from advgan.command import work
-from advgan.report.bench import Bench, Row
+from advgan.report.bench import Bench, CaseResult
 from advgan.report.plan import Plan
 from speakerguard.errors import SpeakerguardError
 from speakerguard.journal import Journal
@@ -33,7 +33,7 @@ class InterruptedRunError(SpeakerguardError):
 
 def run(
     plan: Plan, out: Path, digest: str, keys: Sequence[str], workers: int, progress: Progress
-) -> list[Row]:
+) -> list[CaseResult]:
     """Run what is not in ``out`` yet and return all rows, by pair and attack.
 
     Args:
@@ -83,7 +83,7 @@ def journal_of(out: Path, digest: str) -> Journal:
     return Journal(rows_file(out, digest), header, advice)
 
 
-def read_rows(journal: Journal, keys: Sequence[str]) -> list[Row]:
+def read_rows(journal: Journal, keys: Sequence[str]) -> list[CaseResult]:
     """Rows of earlier runs that are attacks of this one, each under its number in this one.
 
     What was not run then, or failed, is left out: it is tried again.
@@ -93,7 +93,7 @@ def read_rows(journal: Journal, keys: Sequence[str]) -> list[Row]:
     """
     numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
     found = [(line.pop("key"), line) for line in journal.read()]
-    rows = [Row(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
+    rows = [CaseResult(**line | {"attack": numbers[key]}) for key, line in found if key in numbers]
     return [row for row in rows if row.outcome not in ("not-run", "failed")]
 
 
@@ -104,6 +104,6 @@ def _prepare(plan: Plan) -> None:
     _BENCH[:] = [Bench(plan)]
 
 
-def _work(task: Task) -> Row:
+def _work(task: Task) -> CaseResult:
     pair, attack = task
     return _BENCH[0].check(pair) if attack < 0 else _BENCH[0].case(pair, attack)

@@ -178,7 +178,7 @@ class Worst(_Part):
     pictures: dict[str, str]
 
 
-class Check(_Part):
+class LimitCheck(_Part):
     """One limit of the policy, and whether it is kept."""
 
     what: str
@@ -199,7 +199,7 @@ class Verdict(_Part):
     defence: str
     judge: str
     sentence: str
-    checks: list[Check]
+    checks: list[LimitCheck]
 
 
 class Problem(_Part):
@@ -246,7 +246,7 @@ class Comparison(_Part):
     changes: list[Change]
 
 
-class Provenance(_Part):
+class RunProvenance(_Part):
     """What made this report; the same of all this gives the same report, but for ``timing``."""
 
     version: str
@@ -291,7 +291,7 @@ class Report(_Part):
     problems: list[Problem]
     limits: list[str]
     comparison: Comparison | None = None
-    provenance: Provenance
+    provenance: RunProvenance
     timing: Timing
 
 

@@ -179,7 +179,7 @@ class ScoreVariation(Defence):
         return scores.mean() - (scores[0] - scores[1]).abs()
 
 
-class Countermeasure(Defence):
+class CountermeasureDefence(Defence):
     """A second opinion on whether speech is real, such as the attacker's own discriminator.
 
     Attributes:
