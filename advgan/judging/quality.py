@@ -114,11 +114,14 @@ def snr(source: Waveform, audio: Waveform) -> float:
     return round(float(np.clip(ratio, -120, 120)), 2)
 
 
-def log_spectral_distance(source: Waveform, audio: Waveform) -> float:
-    """Root mean square difference of log power spectra, dB, over the frames of speech."""
+def log_spectral_distance(source: Waveform, audio: Waveform) -> float | None:
+    """Root mean square difference of log power spectra, dB, over the frames of speech.
+
+    None where there is not even one frame, 32 ms.
+    """
     powers = [np.square(np.abs(_frames(x, _WINDOW, _STEP))) for x in (source, audio)]
     if not len(powers[0]):
-        return 0.0
+        return None
     loud = powers[0].sum(axis=1) > 1e-4 * powers[0].sum(axis=1).max()
     floor = 1e-6 * powers[0].max() + 1e-12
     a, b = (10 * np.log10(power[loud] + floor) for power in powers)

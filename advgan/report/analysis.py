@@ -210,7 +210,7 @@ def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
     ways: dict[Literal["corpus", "voice", "duration"], Callable[[CaseResult], str]] = {
         "corpus": lambda row: source_of(pairs[row.pair].target) or "one corpus",
         "voice": lambda row: pairs[row.pair].voice,
-        "duration": lambda row: _duration(row.quality.get("seconds", 0.0)),
+        "duration": lambda row: _duration(row.quality.get("seconds")),
     }
     found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[CaseResult]] = {}
     for row in tally.rows:
@@ -305,15 +305,13 @@ def _budget(budget: Budget) -> dict[str, float]:
 
 def _medians(rows: Sequence[CaseResult]) -> dict[str, float]:
     keys = {key for row in rows for key in row.quality}
-    medians = {
-        key: _median(row.quality[key] for row in rows if key in row.quality) for key in sorted(keys)
-    }
-    return _finite(medians)
+    medians = {key: _median(r.quality[key] for r in rows if key in r.quality) for key in keys}
+    return {key: median for key, median in sorted(medians.items()) if median is not None}
 
 
-def _median(values: Iterable[float]) -> float:
+def _median(values: Iterable[float]) -> float | None:
     known = [value for value in values if math.isfinite(value)]
-    return round(float(np.median(known)), 4) if known else 0.0
+    return round(float(np.median(known)), 4) if known else None
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
@@ -324,7 +322,9 @@ def _rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
     return {key: None if value is None else round(value, 9) for key, value in scores.items()}
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
     tenths = round(seconds, 1)  # a conversion lacks a few milliseconds of what it converts
     return "0 to 2 s" if tenths < 2 else "2 to 4 s" if tenths < 4 else "4 s and more"
 

@@ -141,9 +141,8 @@ class Bench:
         row.quality["seconds"] = round(len(audio) / SAMPLE_RATE, 3)
         if entry.built.label == "spoof" and len(audio) == len(source):
             row.quality["snr"] = snr(source, audio)
-            row.quality["lsd"] = log_spectral_distance(source, audio)
-            if (intelligible := stoi(source, audio)) is not None:
-                row.quality["stoi"] = intelligible
+            distances = {"lsd": log_spectral_distance(source, audio), "stoi": stoi(source, audio)}
+            row.quality |= {name: value for name, value in distances.items() if value is not None}
         return audio
 
     def clips(self, pair: int) -> tuple[Waveform, Waveform]:

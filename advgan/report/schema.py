@@ -68,7 +68,7 @@ class AttackSummary(_Part):
     cells: dict[str, Cell]
     points: dict[str, Rate] = Field(description="accepted at the other operating points")
     quality: dict[str, float] = Field(description="medians over the cases")
-    queries: float = 0.0
+    queries: float | None = None
     peers: dict[str, Rate] = Field(description="accepted by models it was not aimed at")
 
 
