@@ -37,10 +37,10 @@ def folder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for kind, network in made.items():
         path = tiny_model.parent / f"tiny-{kind}" / checkpoint.MODEL_FILE
         networks.save(kind, network.eval(), path, about={"guard": fingerprint})
-    conversion._made.cache_clear()
+    conversion._loaded.cache_clear()
     conversion._perturber.cache_clear()
     yield tiny_model.parent
-    conversion._made.cache_clear()
+    conversion._loaded.cache_clear()
     conversion._perturber.cache_clear()
 
 
