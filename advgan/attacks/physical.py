@@ -9,7 +9,6 @@ from pydantic import Field
 from scipy.signal import butter, sosfilt
 
 from advgan.attacks.contract import Attack, Budget, Family, Voice
-from advgan.attacks.voice import pitch_of, reshaped
 from advgan.victim.channels import round_trip
 from advgan.victim.claim import Guard, Knowledge
 from advgan.victim.plugins import NotRunError
@@ -22,6 +21,7 @@ from speakerguard.sound.augment import (
     simulated_room,
     telephone,
 )
+from speakerguard.sound.voice import change_voice, pitch_ratio
 
 Of = Literal["source", "target"]
 
@@ -126,9 +126,9 @@ class Mimicry(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        pitch = np.clip(pitch_of(self.known(target)) / pitch_of(source), 0.4, 2.5)
-        formants = np.clip(pitch ** (1 / 3), 0.75, 1.35)  # vocal tracts differ less than pitch
-        return _within(reshaped(source, float(pitch), float(formants)))
+        pitch = float(np.clip(pitch_ratio(source, self.known(target)) or 1.0, 0.4, 2.5))
+        formants = float(np.clip(pitch ** (1 / 3), 0.75, 1.35))  # throats differ less than pitch
+        return _within(change_voice(source, pitch, formants, keep_pace=True))
 
 
 class Splice(Physical):
@@ -168,8 +168,9 @@ class Synthesiser(Physical):
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         voices = _voices()
         spoken = voices[int(guard.rng.integers(len(voices)))][: max(len(source), SAMPLE_RATE * 2)]
-        pitch = float(np.clip(pitch_of(self.known(target)) / pitch_of(spoken), 0.5, 2.0))
-        return _within(reshaped(spoken, pitch, float(np.clip(pitch ** (1 / 3), 0.8, 1.25))))
+        pitch = float(np.clip(pitch_ratio(spoken, self.known(target)) or 1.0, 0.5, 2.0))
+        formants = float(np.clip(pitch ** (1 / 3), 0.8, 1.25))
+        return _within(change_voice(spoken, pitch, formants, keep_pace=True))
 
 
 def _voices() -> list[Waveform]:

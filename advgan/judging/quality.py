@@ -11,11 +11,9 @@ import numpy.typing as npt
 import soxr
 
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.voice import pitch_track
 
-LOWEST, HIGHEST = 60.0, 420.0  # Hz, of a voice's pitch
-_FRAME, _HOP = 1024, 256
 _WINDOW, _STEP = 512, 256  # samples, of a log spectrum
-_VOICED = 0.5  # least normalised autocorrelation of a voiced frame
 _RATE = 10_000  # Hz, at which STOI listens
 _SEGMENT = 30  # frames, 384 ms
 _CLIP = 1 + 10 ** (15 / 20)  # least signal to distortion that still counts, -15 dB
@@ -49,42 +47,14 @@ def _dnsmos() -> Any:
     return model
 
 
-def pitch(waveform: Waveform) -> npt.NDArray[np.float64]:
-    """Pitch in Hz every 16 ms of a waveform (n,) at 16 kHz, NaN where no voice: float64 (frames,).
-
-    The strongest lag of the autocorrelation, divided by that of its window (Boersma 1993).
-
-    >>> time = np.arange(16_000) / 16_000
-    >>> buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20))
-    >>> round(float(np.nanmedian(pitch(buzz.astype(np.float32)))))
-    120
-    """
-    if len(waveform) < _FRAME:
-        return np.zeros(0)
-    window = np.hanning(_FRAME)
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, _FRAME)[::_HOP]
-    frames = (frames - frames.mean(axis=1, keepdims=True)) * window
-    power = np.square(np.abs(np.fft.rfft(frames, 2 * _FRAME, axis=1)))
-    own = np.fft.irfft(np.square(np.abs(np.fft.rfft(window, 2 * _FRAME))))[: _FRAME // 2]
-    correlation = np.fft.irfft(power, axis=1)[:, : _FRAME // 2]
-    energy = correlation[:, 0]
-    strength = correlation * own[0] / own / np.maximum(energy[:, None], 1e-12)
-    low, high = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
-    # of lags nearly as strong the shortest, or the pitch would fall by octaves
-    lags = low + np.argmax(strength[:, low:high] - 0.001 * np.arange(high - low) / 10, axis=1)
-    best = strength[np.arange(len(lags)), lags]
-    voiced = (best > _VOICED) & (energy > 0.01 * energy.max(initial=1e-12))
-    return np.where(voiced, SAMPLE_RATE / lags, np.nan)
-
-
-def pitch_correlation(source: Waveform, converted: Waveform) -> float:
-    """Correlation of log pitch where both, (n,) at 16 kHz, are voiced; NaN under ten frames."""
-    a, b = pitch(source), pitch(converted)
+def pitch_correlation(source: Waveform, converted: Waveform) -> float | None:
+    """Correlation of log pitch where both, (n,) at 16 kHz, are voiced; None under ten frames."""
+    a, b = pitch_track(source), pitch_track(converted)
     count = min(len(a), len(b))
     a, b = np.log(a[:count]), np.log(b[:count])
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 10 or a[both].std() < 1e-9 or b[both].std() < 1e-9:
-        return float("nan")
+        return None
     return float(np.corrcoef(a[both], b[both])[0, 1])
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from advgan.attacks.contract import Budget
-from advgan.attacks.voice import pitch_of
 from advgan.judging.quality import log_spectral_distance, snr, stoi
 from advgan.report.plan import Entry, Plan
 from advgan.victim.claim import Guard, Model
@@ -25,6 +24,7 @@ from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.speech import load_speech
+from speakerguard.sound.voice import pitch_of
 from speakerguard.training.data import find_utterances
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
@@ -104,7 +104,8 @@ class Bench:
             return row
         for name, speech in (("source", source), ("target", target)):
             row.about[f"{name}_seconds"] = round(len(speech) / SAMPLE_RATE, 3)
-            row.about[f"{name}_pitch"] = round(pitch_of(speech), 1)
+            if (pitch := pitch_of(speech)) is not None:
+                row.about[f"{name}_pitch"] = round(pitch, 1)
         return row
 
     def case(self, pair: int, attack: int) -> CaseResult:

@@ -19,7 +19,7 @@ from advgan.conversion.converter import Converter, Copier, PerturbingConverter
 from advgan.conversion.recording import Utterance, load_utterance
 from advgan.judging import quality
 from advgan.judging.judge import Judge
-from advgan.judging.quality import pitch, pitch_correlation
+from advgan.judging.quality import pitch_correlation
 from advgan.judging.words import Transcript
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
@@ -28,7 +28,11 @@ from advgan.victim.loss import GuardLoss
 from advgan.victim.pcm import save_wav, tagged
 from speakerguard.cli.app import app
 from speakerguard.errors import AudioError, CheckpointError, ConfigError, UsageError
-from speakerguard.sound.audio import read
+from speakerguard.sound import audio
+from speakerguard.sound import speech as speech_room
+from speakerguard.sound.audio import AudioSource, Recording, open_recording, read
+from speakerguard.sound.speech import load_speech
+from speakerguard.sound.voice import pitch_track
 from speakerguard.verification import countermeasure
 
 CONFIG = GeneratorConfig(width=8, blocks=2)
@@ -113,12 +117,33 @@ def test_one_conversion(
     printed = capsys.readouterr().out
     assert f"{again.score:+.3f} after" in printed
     assert ("ACCEPT" if again.accepted else "reject") in printed
-    assert "no discriminator, or no speech" in printed or "LLR" in printed
+    assert (record["detector_llr"] is None) == (not checkpoint.shipped("discriminator"))
+    llr = record["detector_llr"]
+    said = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
+    assert f"  detector  {said}\n" in printed
     assert record["steps"] == 0
     assert told == [len(read(source)), len(read(wav))]
     assert record["quality"]["word_error_rate"] == pytest.approx(1 / 3)
     assert record["words"]["made"] == "please fall stella"
     assert "33 % wrong of the 3 that were heard in the source: please fall stella" in printed
+
+
+@pytest.mark.usefixtures("copying", "told")
+def test_each_recording_is_decoded_once(
+    tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    opened: list[object] = []
+
+    def counting(source: AudioSource) -> Recording:
+        opened.append(source)
+        return open_recording(source)
+
+    for module in (audio, speech_room, recording):
+        monkeypatch.setattr(module, "open_recording", counting)
+    settings = session.Settings(load=str(weights), vocoder="griffin-lim", guard=str(tiny_model))
+    session.Session(settings).attack(*clips, tmp_path / "x")
+    assert sorted(map(str, opened)) == sorted(map(str, [*clips, tmp_path / "x.wav"]))
 
 
 @pytest.mark.usefixtures("copying", "quick")
@@ -406,12 +431,12 @@ def test_long_recordings_are_converted_in_pieces_without_a_seam(
 def test_pitch_follows_the_voice(clips: tuple[Path, Path]) -> None:
     waveform = read(clips[0])
     assert pitch_correlation(waveform, 0.3 * waveform) == pytest.approx(1, abs=1e-3)
-    assert np.isnan(pitch_correlation(waveform, np.zeros_like(waveform)))
-    heard = pitch(waveform)
-    assert 0.2 < np.isfinite(heard).mean() < 1
-    assert 60 < np.nanmedian(heard) < 420
+    assert pitch_correlation(waveform, np.zeros_like(waveform)) is None
+    found = pitch_track(load_speech(clips[0]).samples)
+    assert 0.2 < np.isfinite(found).mean() < 1
+    assert 60 < np.nanmedian(found) < 420
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
-    assert np.isfinite(pitch(noise)).mean() < 0.2
+    assert np.isfinite(pitch_track(noise)).mean() < 0.2
 
 
 @pytest.mark.usefixtures("copying")

@@ -1,5 +1,6 @@
 """Attacks are found by entry point, and told apart by their parameters."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -179,3 +180,10 @@ def test_a_package_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match=r"their_package:Shout.*cannot be loaded: no module"):
         build("shout", {})
     discover.cache_clear()
+
+
+def test_who_writes_an_attack_finds_all_of_it_in_one_place() -> None:
+    door = importlib.import_module("advgan.attacks.contract")
+    assert {"Attack", "Knowledge", "NotRunError", "build", "discover"} <= set(door.__all__)
+    assert (door.NotRunError, door.Knowledge) == (plugins.NotRunError, Knowledge)
+    assert all(hasattr(door, name) for name in door.__all__)
