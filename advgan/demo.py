@@ -10,8 +10,8 @@ from advgan.command import ending
 from advgan.conversion.converter import default_generator
 from advgan.conversion.fitting import STEPS
 from advgan.infer import OUT, Session, Settings, describe
-from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
+from speakerguard.evaluation.demo_set import choose, find_data
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
 from speakerguard.sound.audio import printable
-from speakerguard.training.data import find_utterances, require_speakers
+from speakerguard.sound.corpus import find_utterances, require_speakers
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked

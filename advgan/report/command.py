@@ -127,7 +127,7 @@ def _plan(
     from advgan.pairs import demo_pairs, read_pairs
     from advgan.report.plan import Plan, load_suite
     from advgan.victim.claim import training_folder
-    from speakerguard.demo import find_data
+    from speakerguard.evaluation.demo_set import find_data
     from speakerguard.evaluation.trials import spread
 
     loaded, sha256 = load_suite(suite)
