@@ -60,7 +60,7 @@ ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of the table: a title, how a pair becomes what is presented, and by what weights."""
 
     key: str
@@ -69,14 +69,16 @@ class Row:
     weights: str = ""
 
 
-def rows(options: argparse.Namespace) -> list[Row]:
+def rows(options: argparse.Namespace) -> list[TableRow]:
     """The controls, then every attack whose weights are there."""
     named = named_models(options.load)
     copier = Copier(options.vocoder)
     vocoder = copier.vocoder.name
     found = [
-        Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
-        Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
+        TableRow(
+            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)
+        ),
+        TableRow("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
     fitted = f"plain AGAIN-VC, its voice fitted in {options.steps} steps"
     for key, title, model, steps, epsilon in (
@@ -92,15 +94,15 @@ def rows(options: argparse.Namespace) -> list[Row]:
                 )
                 how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
                 weights = f"{converter.fingerprint} {vocoder}{how}"
-                found.append(Row(key, title, _made_by(converter), weights))
+                found.append(TableRow(key, title, _made_by(converter), weights))
         elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
     if PERTURBER in named or checkpoint.shipped(PERTURBER):
         with _left_out(PERTURBER, PERTURBER in named):
             perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
             title = f"perturbation, eps {perturbing.epsilon:g}"
-            found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
-    found.append(Row(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
+            found.append(TableRow(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
+    found.append(TableRow(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
     return found
 
 
@@ -133,7 +135,7 @@ def _made_by(converter: Converter | PerturbingConverter | Copier) -> Make:
 
 
 def measure(
-    row: Row, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
+    row: TableRow, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept.
@@ -175,7 +177,7 @@ def measure(
     return records
 
 
-def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
+def _convert(row: TableRow, source: Heard, target: Heard, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -185,7 +187,7 @@ def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
 
 
 def _measure(
-    row: Row, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
+    row: TableRow, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
     judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
@@ -209,7 +211,7 @@ def _detected(detector: Detector | None, path: Path) -> float | None:
     return None
 
 
-def _words(source: Path, path: Path, row: Row) -> dict[str, Any] | None:
+def _words(source: Path, path: Path, row: TableRow) -> dict[str, Any] | None:
     """What a recogniser hears in the saved file beside the source; None where that says nothing."""
     if row.key == GENUINE or not (said := said_in(source)) or not said.understood:
         return None
@@ -241,7 +243,7 @@ def _shares(
 
 
 def summarise(
-    row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
+    row: TableRow, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
 ) -> dict[str, Any]:
     """The figures of one line."""
     genuine = row.key == GENUINE

@@ -9,8 +9,7 @@ weights on the same list are kept, unless ``--again``; scores are kept in ``runs
 are compared with CAM++ by the interval of the difference over the same draws of speakers.
 
 What stands between ``<!-- results -->`` and ``<!-- /results -->`` on the pages (all systems) and in
-a model's card (its own) is replaced, as is the short table between ``<!-- best -->`` and
-``<!-- /best -->``; nothing in there is written by hand.
+a model's card (its own) is replaced; nothing in there is written by hand.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ def main() -> None:
     if REFERENCE in found:
         for name in found.keys() - {REFERENCE}:
             found[name] = compared(found[name], found[REFERENCE], options.root)
-    renew("best", best(found))
     renew("results", f"{table(found)}\n\n{unseen(found)}")
     for model in {name.removesuffix(NORMALISED) for name in found}:
         own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
@@ -204,19 +202,6 @@ def table(found: dict[str, Results]) -> str:
                 cells.append(f"{mark}{100 * result['eer']:.2f}{mark}{_interval(result)}")
             cells += [_difference(found[name], condition) for _ in _against(found)]
             lines.append(f"| {'' if place else condition} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def best(found: dict[str, Results]) -> str:
-    """The short table: a row a system, pooled equal error rates under every condition."""
-    lines = [
-        "| pooled EER % [95 % over speakers] | " + " | ".join(CONDITIONS) + " |",
-        "|---|" + "---|" * len(CONDITIONS),
-    ]
-    for name, results in found.items():
-        rows = [results["conditions"][condition][-1] for condition in CONDITIONS]
-        cells = [f"{100 * row['eer']:.2f}{_interval(row)}" for row in rows]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -89,9 +89,3 @@ def test_what_was_compared_is_kept_until_a_model_changes(root: Path, asked: list
     assert tool.compared(found, newer, root)["against"]["fingerprint"] == "campplus-2"
     assert found["against"]["difference"]["full"]["low"] != 9
     assert len(asked) == count
-
-
-def test_the_short_table_has_a_row_a_system() -> None:
-    lines = tool.best({name: results(name) for name in ("guard", "campplus")}).splitlines()
-    assert len(lines) == 4
-    assert lines[2] == "| guard |" + " 25.00 [20.0–30.0] |" * 4
