@@ -56,7 +56,6 @@ CIRCLES = [
      "advgan.victim.defences"},
     {"speakerguard.embedders.foreign", "speakerguard.embedders.load",
      "speakerguard.embedders.peers"},
-    {"speakerguard.export.to_onnx", "speakerguard.export.to_tensorflow"},
     {"speakerguard.verification.cohort", "speakerguard.verification.scoring",
      "speakerguard.verification.stream", "speakerguard.verification.verifier"},
 ]  # fmt: skip
