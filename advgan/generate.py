@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from advgan.command import at_least, ending, work
-from advgan.infer import Session, Settings, add_settings, load_session, settings_of
+from advgan.command import at_least, one_thread, work
+from advgan.conversion.session import Session, Settings, load_session
+from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
+from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
@@ -62,12 +64,12 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
     while len(pairs) < count:
         order = order or [names[i] for i in rng.permutation(len(names))]
         target = order.pop()
-        heard = voices[target]
-        if len(met[target]) == len(heard) * (len(files) - len(heard)):
+        own = voices[target]
+        if len(met[target]) == len(own) * (len(files) - len(own)):
             continue
         while True:
             source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
-            first, second = (heard[i] for i in _two(len(heard), rng))
+            first, second = (own[i] for i in _two(len(own), rng))
             said = voices[source][int(rng.integers(len(voices[source])))]
             if (said, first) not in met[target]:
                 break
@@ -88,7 +90,7 @@ def convert(job: Job) -> dict[str, Any]:
     settings, corpus, out, name, pair = job
     row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
-        record = load_session(settings).attack(
+        converted = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
@@ -99,17 +101,17 @@ def convert(job: Job) -> dict[str, Any]:
         return row | {"error": str(error)}
     return row | {
         "output": f"{name}.wav",
-        "sha256": record["sha256"],
-        "before": record["before"]["score"],
-        "after": record["after"]["score"],
-        "accepted": record["after"]["accepted"],
-        "detector_llr": record["detector_llr"],
-        "dnsmos": record["quality"]["dnsmos"],
-        "word_error_rate": record["quality"]["word_error_rate"],
-        "seconds": record["quality"]["seconds"],
-        "mode": record["mode"],
-        "generator": record["fingerprint"],
-        "vocoder": record["vocoder"],
+        "sha256": converted.sha256,
+        "before": converted.before.score,
+        "after": converted.after.score,
+        "accepted": converted.after.accepted,
+        "detector_llr": converted.detector_llr,
+        "dnsmos": converted.quality["dnsmos"],
+        "word_error_rate": converted.quality["word_error_rate"],
+        "seconds": converted.quality["seconds"],
+        "mode": converted.mode,
+        "generator": converted.fingerprint,
+        "vocoder": converted.vocoder,
     }
 
 
@@ -221,6 +223,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; failures of single recordings do not fail it, they are listed."""
     with ending("advgan-generate"):
+        one_thread()
         run(parse(arguments))
 
 

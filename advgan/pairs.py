@@ -103,3 +103,9 @@ def demo_pairs(root: Path) -> list[Pair]:
         source = chosen[partner][ENROL].as_posix()
         pairs.append(Pair(source, recordings[ENROL], tuple(recordings[:ENROL])))
     return pairs
+
+
+def training_folder(root: Path) -> Path | None:
+    """The folder ``train`` beside the folder of the recordings, if there is one."""
+    beside = root.resolve().parent / "train"
+    return beside if beside.is_dir() else None

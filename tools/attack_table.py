@@ -33,17 +33,17 @@ from advgan.conversion.converter import (
     PLAIN,
     Converter,
     Copier,
-    Heard,
     PerturbingConverter,
-    hear,
-    save_wav,
-)  # fmt: skip
+)
 from advgan.conversion.fitting import STEPS
-from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.conversion.recording import Utterance, load_utterance
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge
+from advgan.judging.quality import quality
 from advgan.judging.words import Transcript, compare, transcribe
 from advgan.manifest import append, read_journal
 from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
+from advgan.victim.pcm import save_wav
 from speakerguard.cli.ending import ending
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
@@ -53,7 +53,7 @@ from speakerguard.files import file_hash, replace_file
 from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import SAMPLE_RATE, read
 
-Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
+Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
 EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 42 dB under the speech
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
@@ -157,11 +157,11 @@ def measure(
     for index, (name, pair) in enumerate(zip(names, pairs, strict=True)):
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
-            source = hear(options.root / pair.source)
+            source = load_utterance(options.root / pair.source)
             if old.get("made") == made and path.is_file() and file_hash(path) == old["sha256"]:
                 seconds = old["conversion_seconds"]
             else:
-                target = hear(options.root / pair.target, speech_only=True)
+                target = load_utterance(options.root / pair.target, speech_only=True)
                 seconds = _convert(row, source, target, path)
             done[name] = {
                 "id": name, "asked": asked, "made": made, "sha256": file_hash(path),
@@ -177,7 +177,7 @@ def measure(
     return records
 
 
-def _convert(row: TableRow, source: Heard, target: Heard, path: Path) -> float:
+def _convert(row: TableRow, source: Utterance, target: Utterance, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -187,7 +187,7 @@ def _convert(row: TableRow, source: Heard, target: Heard, path: Path) -> float:
 
 
 def _measure(
-    row: TableRow, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
+    row: TableRow, pair: Pair, source: Utterance, path: Path, options: argparse.Namespace,
     judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
@@ -198,7 +198,7 @@ def _measure(
         ).score
     return {
         "scores": scores,
-        "quality": quality(path, source),
+        "quality": quality(read(path), source.waveform),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
     }

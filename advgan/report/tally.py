@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from advgan.report.bench import Row
+from advgan.report.bench import CaseResult
 from advgan.report.plan import Plan
 from advgan.report.schema import Cell, Rate
 from speakerguard.errors import UsageError
@@ -27,7 +27,7 @@ class Tally:
     """
 
     plan: Plan
-    rows: Sequence[Row]
+    rows: Sequence[CaseResult]
     threshold: float
 
     @cached_property
@@ -58,31 +58,31 @@ class Tally:
                     found.setdefault(title, {})[speaker] = limit
         return found
 
-    def speakers(self, row: Row) -> tuple[str, str]:
+    def speakers(self, row: CaseResult) -> tuple[str, str]:
         """The claimed speaker, and whose voice the audio is or was made from."""
         pair = self.plan.pairs[row.pair]
         voice = self.plan.suite.entries[row.attack].built.voice
-        heard = pair.target if voice == "target" else pair.source
+        recording = pair.target if voice == "target" else pair.source
         if voice == "other":
-            heard = next(self.plan.bystanders(row.pair), heard)
-        return speaker_of(pair.target), speaker_of(heard)
+            recording = next(self.plan.bystanders(row.pair), recording)
+        return speaker_of(pair.target), speaker_of(recording)
 
-    def score(self, row: Row, defence: str = "none") -> float | None:
+    def score(self, row: CaseResult, defence: str = "none") -> float | None:
         """The score behind a defence; None where that flags the claim, or the guard refuses it."""
         limit = self.limits.get(defence, {}).get(self.speakers(row)[0])
         if limit is not None and defence in row.suspicion and row.suspicion[defence] > limit:
             return None
         return row.scores.get(defence)
 
-    def accepted(self, row: Row, defence: str = "none") -> bool:
+    def accepted(self, row: CaseResult, defence: str = "none") -> bool:
         """Whether the claim got through."""
         return reaches(self.score(row, defence), self.threshold)
 
-    def of(self, attack: int) -> list[Row]:
+    def of(self, attack: int) -> list[CaseResult]:
         """The judged and refused rows of one attack."""
         return self._by_attack.get(attack, [])
 
-    def labelled(self, label: str, defence: str) -> list[Row]:
+    def labelled(self, label: str, defence: str) -> list[CaseResult]:
         """All rows of bona fide controls with this label that met a defence."""
         return [
             row
@@ -94,8 +94,8 @@ class Tally:
 
     def rate(
         self,
-        rows: Sequence[Row],
-        passes: Callable[[Row], bool],
+        rows: Sequence[CaseResult],
+        passes: Callable[[CaseResult], bool],
     ) -> Rate:
         """The share of ``rows`` for which ``passes`` holds, with its interval."""
         if not rows:
@@ -129,7 +129,7 @@ class Tally:
         cell.min_t_dcf = self._tandem(rows, defence)
         return cell
 
-    def scores(self, rows: Sequence[Row], defence: str) -> FloatArray:
+    def scores(self, rows: Sequence[CaseResult], defence: str) -> FloatArray:
         """Scores to rank by, float64 (n,): what is flagged or refused lies below all others."""
         scores = (self.score(row, defence) for row in rows)
         return np.array([self._lowest if s is None else s for s in scores], dtype=np.float64)
@@ -141,7 +141,7 @@ class Tally:
             return None
         return eer(self.scores(targets, defence), self.scores(nontargets, defence)).rate
 
-    def _tandem(self, spoofs: Sequence[Row], defence: str) -> float | None:
+    def _tandem(self, spoofs: Sequence[CaseResult], defence: str) -> float | None:
         """min t-DCF with a detecting defence as countermeasure."""
         kinds = [self.labelled("target", defence), self.labelled("nontarget", defence), spoofs]
         kinds = [[row for row in rows if defence in row.suspicion] for rows in kinds]
@@ -175,13 +175,13 @@ class Tally:
         return min(known, default=0.0) - 1.0
 
     @cached_property
-    def _by_attack(self) -> dict[int, list[Row]]:
-        found: dict[int, list[Row]] = {}
+    def _by_attack(self) -> dict[int, list[CaseResult]]:
+        found: dict[int, list[CaseResult]] = {}
         for row in self.rows:
             found.setdefault(row.attack, []).append(row)
         return found
 
-    def met(self, row: Row, defence: str) -> bool:
+    def met(self, row: CaseResult, defence: str) -> bool:
         """Whether a row was judged behind a defence, with a limit where that detects."""
         if defence in self._doubting and self.speakers(row)[0] not in self.limits.get(defence, {}):
             return False
@@ -190,7 +190,7 @@ class Tally:
             return defence == "none" or (against in ("none", defence) and defence in self._run)
         return defence in row.scores
 
-    def _name(self, row: Row) -> str:
+    def _name(self, row: CaseResult) -> str:
         return self.plan.suite.entries[row.attack].built.name
 
 

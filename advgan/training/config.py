@@ -100,7 +100,7 @@ class VocoderRunConfig(AttackerRunConfig):
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
     @property
-    def heard(self) -> bool:
+    def of_sounds(self) -> bool:
         """Whether any loss is of sounds."""
         return bool(self.spectral or self.mel_weight or self.adversarial)
 

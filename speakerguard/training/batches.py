@@ -15,10 +15,11 @@ from speakerguard.errors import UsageError
 from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank
+from speakerguard.sound.voice import at_speed
 from speakerguard.training.config import TrainConfig
 from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 from speakerguard.training.hardening import MANIFEST, read_conversions
-from speakerguard.training.teacher import at_speed, teach
+from speakerguard.training.teacher import teach
 
 Place = tuple[int, int]  # a set of speech, a segment in it
 

@@ -32,10 +32,10 @@ from speakerguard.files import replace_file
 from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank, add_noise, equalise
-from speakerguard.sound.voice import invent_voice, mix_voices
+from speakerguard.sound.voice import at_speed, invent_voice, mix_voices
 from speakerguard.training.config import LessonConfig
 from speakerguard.training.data import SpeechSet, contents, default_workers, prepare, stretch
-from speakerguard.training.teacher import FRAME, HINTS, VALUES, Listener, at_speed
+from speakerguard.training.teacher import FRAME, HINTS, VALUES, Listener
 
 FRAMES = 13  # of a crop: 2.08 s
 CROP = FRAMES * FRAME

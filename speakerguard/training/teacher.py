@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 import torch
 from torch import Tensor, nn
 
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.files import whole_file
-from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.audio import SAMPLE_RATE
+from speakerguard.sound.voice import at_speed
 from speakerguard.training.data import SpeechSet
 
 FRAME = 2_560  # samples, 160 ms: 16 steps of the guard's front end, 8 of the teacher's frames
@@ -96,13 +96,6 @@ def teach(
     with whole_file(path) as part, part.open("wb") as out:
         np.save(out, result)
     return result
-
-
-def at_speed(waveform: Waveform, speed: float) -> Waveform:
-    """``waveform`` (n,) played ``speed`` times as fast: float32 (about n / speed,)."""
-    if speed == 1:
-        return waveform
-    return np.asarray(soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE, "HQ"), np.float32)
 
 
 def _batches(

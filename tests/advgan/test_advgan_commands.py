@@ -14,17 +14,10 @@ import torch
 from typer.testing import CliRunner
 
 from advgan import demo, generate, infer, manifest
-from advgan.conversion import converter
-from advgan.conversion.converter import (
-    Converter,
-    Copier,
-    Heard,
-    PerturbingConverter,
-    hear,
-    save_wav,
-    tagged,
-)
-from advgan.judging import judge
+from advgan.conversion import converter, recording, session
+from advgan.conversion.converter import Converter, Copier, PerturbingConverter
+from advgan.conversion.recording import Utterance, load_utterance
+from advgan.judging import quality
 from advgan.judging.judge import Judge
 from advgan.judging.quality import pitch, pitch_correlation
 from advgan.judging.words import Transcript
@@ -32,6 +25,7 @@ from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.perturber import Perturber, PerturberConfig
 from advgan.victim.loss import GuardLoss
+from advgan.victim.pcm import save_wav, tagged
 from speakerguard.cli.app import app
 from speakerguard.errors import AudioError, CheckpointError, ConfigError, UsageError
 from speakerguard.sound.audio import read
@@ -67,9 +61,9 @@ def clips(speech: dict[str, list[Path]]) -> tuple[Path, Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the pictures, the DNSMOS and the words that other tests look at."""
-    monkeypatch.setattr(infer, "plot_conversion", lambda *_: None)
-    monkeypatch.setattr(judge, "dnsmos", lambda _: None)
-    monkeypatch.setattr(infer, "transcribe", lambda _: None)
+    monkeypatch.setattr(session, "plot_conversion", lambda *_: None)
+    monkeypatch.setattr(quality, "dnsmos", lambda _: None)
+    monkeypatch.setattr(session, "transcribe", lambda _: None)
 
 
 @pytest.fixture
@@ -82,7 +76,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         words = ("please", "call", "stella") if len(lengths) % 2 else ("please", "fall", "stella")
         return Transcript(words, -1.0)
 
-    monkeypatch.setattr(infer, "transcribe", transcribe)
+    monkeypatch.setattr(session, "transcribe", transcribe)
     return lengths
 
 
@@ -222,7 +216,7 @@ def test_recordings_that_cannot_be_converted(tmp_path: Path, kind: str) -> None:
         noise = np.random.default_rng(0).normal(0, 0.05, count)
         soundfile.write(path, noise * (kind != "silent"), 16_000)
     with pytest.raises(AudioError, match=r"bad\.wav"):
-        hear(path)
+        load_utterance(path)
 
 
 def test_configurations_must_agree_with_the_weights(
@@ -260,7 +254,7 @@ def test_a_perturbation_stays_within_its_bound_in_the_saved_file(
     about = {"guard": GuardLoss(tiny_model).fingerprint}
     checkpoint.save("perturber", network, tmp_path / "p" / "model.safetensors", about=about)
     perturbing = PerturbingConverter(tmp_path / "p", str(tiny_model), epsilon=0.01)
-    source, target = hear(clips[0]), hear(clips[1], speech_only=True)
+    source, target = load_utterance(clips[0]), load_utterance(clips[1], speech_only=True)
     save_wav(tmp_path / "x.wav", perturbing.convert(source, target), perturbing.rate)
     change = np.abs(read(tmp_path / "x.wav") - source.waveform)
     assert 0 < change.max() <= 0.01 + 2 / 32_768
@@ -323,7 +317,7 @@ def test_a_killed_set_goes_on_and_lists_failures(
             raise KeyboardInterrupt
         return attack(self, *args, **more)
 
-    monkeypatch.setattr(infer.Session, "attack", dying)
+    monkeypatch.setattr(session.Session, "attack", dying)
     with pytest.raises(SystemExit) as caught:
         generate.main(command)
     assert caught.value.code == 130
@@ -388,18 +382,18 @@ def test_what_is_enrolled_may_be_another_recording(
 
 
 def test_conversions_are_no_louder_than_a_file_holds() -> None:
-    waveform = converter.limited(np.array([3.0, -1.5], np.float32))
-    assert np.abs(waveform).max() == pytest.approx(converter.PEAK)
+    waveform = recording.limited(np.array([3.0, -1.5], np.float32))
+    assert np.abs(waveform).max() == pytest.approx(recording.PEAK)
 
 
 @pytest.mark.usefixtures("copying")
 def test_long_recordings_are_converted_in_pieces_without_a_seam(
     weights: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, source = Converter(weights, "griffin-lim"), hear(clips[0])
+    made, source = Converter(weights, "griffin-lim"), load_utterance(clips[0])
     whole = made.convert(source, source)
-    monkeypatch.setattr(converter, "PIECE_SECONDS", 0.8)
-    pieces = converter.cut_to_pieces(source)
+    monkeypatch.setattr(recording, "PIECE_SECONDS", 0.8)
+    pieces = recording.cut_to_pieces(source)
     assert len(pieces) > 2
     parts = made.convert(source, source)
     assert abs(len(parts) - len(whole)) <= 256
@@ -425,13 +419,13 @@ def test_copies_by_griffin_lim_are_still_the_speaker(
     tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     converter_, copier = Converter(weights, "griffin-lim"), Copier("griffin-lim")
-    source = hear(clips[0])
+    source = load_utterance(clips[0])
     save_wav(tmp_path / "copy.wav", copier.convert(source), copier.rate)
     asked = Judge(str(tiny_model))
     score = asked.opinion(asked.profile([clips[0]]), tmp_path / "copy.wav").score
     assert score is not None
     assert score > 0.8
-    half = Heard(source.name, source.waveform[: len(source.waveform) // 2])
+    half = Utterance(source.name, source.waveform[: len(source.waveform) // 2])
     assert converter_.convert(half, source).shape < converter_.convert(source, half).shape
 
 

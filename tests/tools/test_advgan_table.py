@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.tooling import load_tool
 
-from advgan.judging import judge
+from advgan.judging import quality
 from advgan.judging.words import Transcript
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
@@ -27,7 +27,7 @@ def test_a_table_on_real_speech(
     """A generator that gives the target back must be accepted as the target is, and be timed."""
     monkeypatch.setattr(table, "said_in", lambda _: Transcript(("please", "call", "stella"), -1.0))
     monkeypatch.setattr(table, "transcribe", lambda _: Transcript(("please", "call"), -1.0))
-    monkeypatch.setattr(judge, "dnsmos", lambda _: {"overall": 3.0, "p808": 3.0})
+    monkeypatch.setattr(quality, "dnsmos", lambda _: {"overall": 3.0, "p808": 3.0})
     encode = Generator.encode
     monkeypatch.setattr(
         Generator, "voice", lambda it, target, *told: encode(it, target)._replace(content=target)
