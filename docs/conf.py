@@ -27,11 +27,13 @@ suppress_warnings = ["ref.python"]  # a name that two classes have: of a field, 
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes_action = "qe"  # dashes are options here
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
+add_module_names = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False  # the signature says them
 maximum_signature_line_length = 88

@@ -43,7 +43,18 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", lead)
     # a property's first line is prose here: what stands before its colon is no type
     GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end  # type: ignore[method-assign]
+    consume = GoogleDocstring._consume_fields
+    GoogleDocstring._consume_fields = lambda *a, **k: list(apart(consume(*a, **k)))  # type: ignore[method-assign]
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def apart(fields: list[tuple[str, str, list[str]]]) -> Iterator[tuple[str, str, list[str]]]:
+    """``a, b: what they are`` is two fields."""
+    for names, kind, said in fields:
+        first, *others = names.replace("\\", "").split(", ")
+        yield first, kind, said
+        for name in others:
+            yield name, kind, [f"see ``{first}``."]
 
 
 def write_all(app: Sphinx) -> None:
@@ -131,8 +142,10 @@ def of_typer(name: str, app: typer.Typer) -> str:
     for title, command in below(root):
         context = command.make_context(title, [], resilient_parsing=True)
         pieces = " ".join(command.collect_usage_pieces(context))
+        pieces = re.sub(r"\{(\w+)\}", lambda m: m[1].upper(), pieces)
         parts += [f"## {title}", f"```text\n{name} {title} {pieces}\n```", prose(command.help)]
-        rows = [of_parameter(p, context) for p in command.params if p.name != "help"]
+        described = [p for p in command.params if getattr(p, "help", None) and p.name != "help"]
+        rows = [of_parameter(p, context) for p in described]
         parts.append(rows_of(rows))
     return "\n\n".join(part for part in parts if part)
 
@@ -149,7 +162,7 @@ def below(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 def of_parameter(parameter: Any, context: Any) -> tuple[str, str]:
     """A parameter as it is written, and what it does."""
     if not hasattr(parameter, "is_flag"):
-        return parameter.make_metavar(context), getattr(parameter, "help", None) or ""
+        return parameter.make_metavar(context).upper(), parameter.help
     names = ", ".join(parameter.opts) + "".join(f" / {o}" for o in parameter.secondary_opts)
     if not parameter.is_flag:
         names += f" {parameter.make_metavar(context)}"
@@ -187,7 +200,7 @@ def of_argparse(name: str, parser: argparse.ArgumentParser) -> str:
 
 def rows_of(rows: list[tuple[str, str]]) -> str:
     """A definition list: it is as narrow as the screen wants it."""
-    return "\n\n".join(f"`{what}`\n: {escaped(said) or '…'}" for what, said in rows)
+    return "\n\n".join(f"`{what}`\n: {escaped(said) or 'As above.'}" for what, said in rows)
 
 
 def prose(text: str | None) -> str:
@@ -203,6 +216,7 @@ def prose(text: str | None) -> str:
 def escaped(text: str) -> str:
     """Sphinx's marks as Markdown's; angle brackets and stars as themselves."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r"(?<![\w`-])(--[a-z][\w-]*)(?![\w`-])", r"`\1`", text)
     parts = text.split("`")
     parts[::2] = [re.sub(r"([<>*_\[\]])", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
@@ -258,11 +272,13 @@ def constants_of(name: str) -> Iterator[tuple[str, str, str]]:
     """Public constants and names of types: what they are, and the comment on their line."""
     source = inspect.getsource(importlib.import_module(name))
     for node in ast.parse(source).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
             pairs = list(zip(target.elts, node.value.elts, strict=True))
         else:
-            pairs = [(target, node.value)] if isinstance(target, ast.Name) else []
+            pairs = [(target, node.value)]
         for one, value in pairs:
             made = ast.unparse(value)
             if isinstance(one, ast.Name) and one.id[0].isupper() and not made.startswith("TypeVar"):
