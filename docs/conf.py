@@ -27,7 +27,6 @@ suppress_warnings = ["ref.python"]  # a name that two classes have: of a field, 
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-smartquotes_action = "qe"  # dashes are options here
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
