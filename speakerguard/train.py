@@ -76,7 +76,7 @@ class GuardTask(EncoderTask):
         return encoder
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`.Task.learn`."""
+        """See :meth:`Task.learn`."""
         return self.learn_from(next(self.stream), step)
 
     def learn_from(self, batch: Batch, step: int) -> dict[str, float]:
@@ -133,7 +133,7 @@ class GuardTask(EncoderTask):
         return embeddings
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """See :meth:`.Task.check`."""
+        """See :meth:`Task.check`."""
         voices = len(tensors["softmax/weight"])
         if voices != self.batches.voices:
             folders = ", ".join(map(str, self.config.data.folders))

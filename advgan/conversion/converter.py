@@ -147,7 +147,7 @@ class Converter:
         self.mel = MelSpectrogram()
 
     def convert(self, source: Heard, target: Heard, claim: Guard | None = None) -> Waveform:
-        """The source's words in the target's voice: float32 (about n,), at ``rate``.
+        """The source's words in the target's voice: float32 (about n,), at :attr:`rate`.
 
         What is longer than :data:`PIECE_SECONDS` is converted in pieces that fade into each
         other, so that memory is bounded.
@@ -210,7 +210,7 @@ class Copier:
         self.vocoder, self.mel = load_vocoder(vocoder), MelSpectrogram()
 
     def convert(self, source: Heard, target: Heard | None = None) -> Waveform:
-        """The source itself, copied: float32 (about n,), at ``rate``."""
+        """The source itself, copied: float32 (about n,), at :attr:`rate`."""
         return copy_of(source, self.vocoder, self.mel)
 
 

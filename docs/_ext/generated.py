@@ -27,11 +27,11 @@ import typer
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.nodes import make_refnode
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 PACKAGES = ("speakerguard", "advgan")
-TOOLS = ("ablation", "attack_table", "average", "bench", "librispeech", "results")
 LINK = re.compile(r"\]\(((?!https?://|#)[^)\s]+)\)")
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 
@@ -39,7 +39,7 @@ PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("builder-inited", write_all)
-    app.connect("missing-reference", leave_alone)
+    app.connect("missing-reference", lead_on)
     app.connect("source-read", lead)
     # a property's first line is prose here: what stands before its colon is no type
     GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end  # type: ignore[method-assign]
@@ -71,16 +71,28 @@ def write_all(app: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def leave_alone(app: Sphinx, env: object, node: Any, inner: nodes.Node) -> nodes.Node | None:
-    """What need not lead anywhere: types in signatures, and names of other projects and Python."""
-    target = str(node.get("reftarget"))
+def lead_on(app: Sphinx, env: Any, node: Any, inner: nodes.Node) -> nodes.Node | None:
+    """A name that Sphinx does not find: of one thing alone, wherever that lies; or of no matter.
+
+    Types in signatures and names of Python and other projects need not lead anywhere.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    if "refwarn" in node:
+        domain = env.get_domain("py")
+        same = [name for name in domain.objects if f".{name}".endswith(f".{target}")]
+        if len(same) == 1:
+            found = domain.objects[same[0]]
+            page = node["refdoc"]
+            return make_refnode(app.builder, page, found.docname, found.node_id, inner, same[0])
     first, _, rest = target.partition(".")
     foreign = hasattr(builtins, target) or (rest and first in sys.modules and first not in PACKAGES)
     private = target.rpartition(".")[2].startswith("_") and not target.startswith("_")
     written = "refwarn" in node or node.get("reftype") == "exc"
-    if node.get("refdomain") != "py" or (written and not foreign and not private):
-        return None
-    return inner
+    if node.get("reftype") == "attr" and node.get("py:class") and "." not in target:
+        written = False  # an attribute of the class itself, that its docstring lists
+    return None if written and not foreign and not private else inner
 
 
 # Commands
@@ -99,7 +111,8 @@ def programs() -> Iterator[tuple[str, Any]]:
     entries = [e for e in distribution("speakerguard").entry_points if e.group == "console_scripts"]
     found = [(entry.name, entry.load()) for entry in entries]
     sys.path.insert(0, str(ROOT / "tools"))
-    tools = [(f"python tools/{t}.py", importlib.import_module(t).main) for t in TOOLS]
+    paths = [p for p in sorted((ROOT / "tools").glob("*.py")) if ".parse_args(" in p.read_text()]
+    tools = [(f"python tools/{p.name}", importlib.import_module(p.stem).main) for p in paths]
     for name, main in [*sorted(found, key=lambda pair: pair[0] != "speakerguard"), *tools]:
         with (
             mock.patch.object(typer.Typer, "__call__", catch),
