@@ -63,7 +63,7 @@ class AdversarialTask(Task):
         report(self.basis)
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         about = {
             **about,  # among them the guard's loss, under a name that is needed otherwise
             "guard_loss": about["guard"],
@@ -154,7 +154,7 @@ class ConvertTask(AdversarialTask):
         self.vocoder = frozen_vocoder(config)
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
@@ -235,7 +235,7 @@ class PerturbTask(AdversarialTask):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)

@@ -94,7 +94,7 @@ class DetectorTask(Task):
         self.calibration = {"scale": 1.0, "offset": 0.0}
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         half = max(1, config.batch // 2)
         copied = half if not self.spoofs else round(config.copies * half)
@@ -132,7 +132,7 @@ class DetectorTask(Task):
         return {"dev": float(np.mean(list(rates.values()))), **rates}
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`; calibration and what made speech was learnt go into the file."""
+        """See :meth:`.Task.save`; calibration and what made speech was learnt go into the file."""
         path = self.config.out / MODEL_FILE
         learnt = [*self.config.vocoders, *(folder.name for folder in self.config.spoofs)]
         about = {**about, **self.calibration, "learnt": learnt}

@@ -40,7 +40,7 @@ class VcTask(Task):
         self.optimisers = optimisers(self.generator, config, torch.optim.Adam, amsgrad=True)
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config = self.config
         waveforms = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
         mel = self.mel(from_guard(waveforms))[:, :, : config.frames]
@@ -65,7 +65,7 @@ class VcTask(Task):
         return result | ({"judge": sum(scores) / len(scores)} if scores else {})
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         path = self.config.out / MODEL_FILE
         checkpoint.save("generator", self.average, path, STANDARD, {"objective": "vc", **about})
 

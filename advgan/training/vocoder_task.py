@@ -101,7 +101,7 @@ class VocoderTask(Task):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config = self.config
         crops = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
         real = from_guard(crops)
@@ -162,5 +162,5 @@ class VocoderTask(Task):
         return opinion["overall"]
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         checkpoint.save("vocoder", self.average, self.config.out / MODEL_FILE, STANDARD, about)

@@ -59,7 +59,7 @@ class EncoderTask(Task):
         self.averages = {"average": "encoder"}
 
     def begin(self, step: int) -> None:
-        """See :meth:`Task.begin`."""
+        """See :meth:`.Task.begin`."""
         workers = self.settings.workers
         loader = DataLoader(
             self.dataset,
@@ -72,25 +72,25 @@ class EncoderTask(Task):
         self.stream = iter(loader)
 
     def evaluate(self) -> dict[str, float]:
-        """See :meth:`Task.evaluate`; equal error rates in [0, 1]."""
+        """See :meth:`.Task.evaluate`; equal error rates in [0, 1]."""
         assert self.dev is not None
         return self.dev.figures(self.average)
 
     def decisive(self, measures: Mapping[str, float]) -> float:
-        """See :meth:`Task.decisive`."""
+        """See :meth:`.Task.decisive`."""
         return chosen(measures, self.settings.choose_by)
 
     def shown(self, measures: Mapping[str, float], best: float) -> str:
-        """See :meth:`Task.shown`."""
+        """See :meth:`.Task.shown`."""
         rate = 100 * self.decisive(measures)
         return f"EER on dev {rate:.2f} % (best {100 * best:.2f} %), weights"
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         checkpoint.save(self.average, self.settings.out / checkpoint.MODEL_FILE, half=True)
 
     def end(self) -> None:
-        """See :meth:`Task.end`."""
+        """See :meth:`.Task.end`."""
         if self.world > 1:
             torch.distributed.destroy_process_group()
 

@@ -146,7 +146,7 @@ class LessonCrops:
     """Crops with what the teacher heard in each as it was.
 
     Args:
-        folder: holds a file for each of :data:`_PARTS`, row by row.
+        folder: holds a file for each of ``_PARTS``, row by row.
     """
 
     def __init__(self, folder: Path) -> None:

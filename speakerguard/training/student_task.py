@@ -79,7 +79,7 @@ class StudentTask(EncoderTask):
         return start
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         return self.learn_from(next(self.stream))
 
     def learn_from(self, lesson: Lesson) -> dict[str, float]:

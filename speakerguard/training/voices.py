@@ -85,7 +85,7 @@ def make_voices(
 
     Args:
         corpus: folder of labelled speakers, as :func:`speakerguard.training.data.prepare` reads
-        them.
+            them.
         cache: where prepared speech and the teacher's embeddings are kept; training shares it.
         report: gets a line at each tenth of the work.
 
