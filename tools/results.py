@@ -202,13 +202,23 @@ def table(found: dict[str, Results]) -> str:
                 cells.append(f"{mark}{100 * result['eer']:.2f}{mark}{_interval(result)}")
             cells += [_difference(found[name], condition) for _ in _against(found)]
             lines.append(f"| {'' if place else condition} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + _note(found)
 
 
 def _against(found: dict[str, Results]) -> list[str]:
     """The head of the column of differences, where there are any."""
     others = {r["against"]["system"] for r in found.values() if "against" in r}
     return [f"pooled − {other} [95 %]" for other in sorted(others)]
+
+
+def _note(found: dict[str, Results]) -> str:
+    """What the column of differences says."""
+    if not _against(found):
+        return ""
+    return (
+        "\n\nThe last column holds the difference of the two pooled rates with 95 %, in points, over "
+        "the same draws of speakers: what both find hard cancels. Where 0 is not in it, they differ."
+    )
 
 
 def _difference(results: Results, condition: str) -> str:
