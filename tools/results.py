@@ -216,8 +216,8 @@ def _note(found: dict[str, Results]) -> str:
     if not _against(found):
         return ""
     return (
-        "\n\nThe last column holds the difference of the two pooled rates with 95 %, in points, over "
-        "the same draws of speakers: what both find hard cancels. Where 0 is not in it, they differ."
+        "\n\nThe last column holds with 95 % the difference of the two pooled rates, in points, over "
+        "the same draws of speakers, so what both find hard cancels. Without 0 in it, they differ."
     )
 
 
