@@ -216,7 +216,7 @@ def _note(found: dict[str, Results]) -> str:
     if not _against(found):
         return ""
     return (
-        "\n\nThe last column holds with 95 % the difference of the two pooled rates, in points, over "
+        "\n\nThe last column holds with 95 % the difference of two pooled rates, in points, over "
         "the same draws of speakers, so what both find hard cancels. Without 0 in it, they differ."
     )
 

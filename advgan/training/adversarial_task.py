@@ -25,8 +25,9 @@ from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.errors import ConfigError
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 

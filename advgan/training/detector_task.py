@@ -29,6 +29,7 @@ from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.metrics import eer
 from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (
     Augmenter,
@@ -41,7 +42,7 @@ from speakerguard.sound.augment import (
     simulated_room,
 )
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 from speakerguard.verification.calibration import fit
 

@@ -17,7 +17,8 @@ from advgan.training.config import VcConfig
 from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.progress import Report
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 

@@ -27,7 +27,8 @@ from advgan.training.config import VocoderRunConfig
 from advgan.training.task import copy_of, device, start
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.progress import Report
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples

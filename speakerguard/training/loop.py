@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
-from speakerguard.progress import Report as Report
-from speakerguard.progress import TimeLeft
+from speakerguard.progress import Report, TimeLeft
 from speakerguard.training.config import RunConfig
 
 STATE_FILE = "state.safetensors"
