@@ -54,7 +54,7 @@ def enrol(verifier: Verifier, root: Path, chosen: Chosen) -> list[dict[str, Any]
     return enrolled
 
 
-def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
+def make_claims(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
     """Let everyone's probe make one true and one false claim."""
     claims = []
     short = _short(chosen)
@@ -66,15 +66,15 @@ def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
         partner = speakers[index ^ 1] if index ^ 1 < len(speakers) else speakers[0]
         for claimed in (speaker, partner):
             answer = verifier.verify(claimed, root / probe)
-            made = Claim(
+            claim = Claim(
                 claimed, speaker, probe.as_posix(), claimed == speaker,
                 answer.accepted, answer.score, answer.cosine, answer.llr, answer.threshold,
             )  # fmt: skip
-            claims.append(made)
+            claims.append(claim)
             print(
-                f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {made.score:+.3f}  "
-                f"{made.cosine:+.3f}  "
-                f"{'ACCEPT' if made.accepted else 'reject'}{'' if made.right else '   <- wrong'}"
+                f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {claim.score:+.3f}  "
+                f"{claim.cosine:+.3f}  "
+                f"{'ACCEPT' if claim.accepted else 'reject'}{'' if claim.right else '   <- wrong'}"
             )
     return claims
 
@@ -113,14 +113,14 @@ def main() -> None:
     verifier = Verifier(store=str(OUT / "profiles.db"))
     point = verifier.calibration.point()
     enrolled = enrol(verifier, root, chosen)
-    claims = claim(verifier, root, chosen)
+    claims = make_claims(verifier, root, chosen)
     unit = verifier.scoring.unit
     print(f"\n  scores in {unit}; threshold {point.threshold:+.3f} ({point.name})")
     print(f"  model {verifier.fingerprint}")
     print("\n  whose voice is it?")
     answers = identify(verifier, root, chosen)
-    true = [made.accepted for made in claims if made.true]
-    false = [not made.accepted for made in claims if not made.true]
+    true = [claim.accepted for claim in claims if claim.true]
+    false = [not claim.accepted for claim in claims if not claim.true]
     seconds = time.monotonic() - started
     print(
         f"\n{sum(true)} of {len(true)} true claims accepted, "
@@ -132,10 +132,10 @@ def main() -> None:
         "seconds": seconds, "recordings_enrolled": ENROL,
         "true_claims": len(true), "true_claims_accepted": sum(true),
         "false_claims": len(false), "false_claims_rejected": sum(false),
-        "enrolled": enrolled, "claims": [asdict(made) for made in claims], "identified": answers,
+        "enrolled": enrolled, "claims": [asdict(claim) for claim in claims], "identified": answers,
     }  # fmt: skip
     replace_file(OUT / "claims.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    scores = [(made.claimed, made.speaker, made.score) for made in claims]
+    scores = [(claim.claimed, claim.speaker, claim.score) for claim in claims]
     plot_claims(scores, point.threshold, OUT / "claims.png", unit)
     print(f"saved: {OUT / 'claims.json'}, {OUT / 'claims.png'}, profiles in {verifier.store.path}")
     print('\nnow yours: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"')

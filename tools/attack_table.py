@@ -255,12 +255,12 @@ def summarise(
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
         both = [voice and speech for voice, speech in zip(passed, real, strict=True)]
-        heard = [s for s in scores if s is not None]
+        judged = [s for s in scores if s is not None]
         line[judge.name] = {
             **_shares("", passed, sources, targets),
             **_shares("guarded_", both, sources, targets),
-            "threshold": judge.point.threshold, "no_speech": len(scores) - len(heard),
-            "mean_score": float(np.mean(heard)) if heard else None,
+            "threshold": judge.point.threshold, "no_speech": len(scores) - len(judged),
+            "mean_score": float(np.mean(judged)) if judged else None,
         }  # fmt: skip
     for figure in ("dnsmos", "stoi_to_source", "pitch_correlation"):
         found = [v for r in records if (v := r["quality"][figure]) is not None]
@@ -274,8 +274,8 @@ def summarise(
     line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
     seconds = sum(r["conversion_seconds"] for r in records)
     length = sum(r["quality"]["seconds"] for r in records)
-    made = row.key not in {GENUINE, "zero-effort"}
-    line["real_time"] = length / max(seconds, 1e-9) if made else None
+    converted = row.key not in {GENUINE, "zero-effort"}
+    line["real_time"] = length / max(seconds, 1e-9) if converted else None
     return line
 
 
