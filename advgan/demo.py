@@ -12,8 +12,8 @@ from advgan.conversion.fitting import STEPS
 from advgan.conversion.session import Session, Settings
 from advgan.infer import OUT, describe
 from speakerguard.cli.ending import ending
-from speakerguard.demo import choose, find_data
 from speakerguard.errors import CheckpointError
+from speakerguard.evaluation.demo_set import choose, find_data
 
 
 def main() -> None:

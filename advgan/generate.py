@@ -28,8 +28,9 @@ from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
+from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import printable
-from speakerguard.training.data import find_utterances, require_speakers
+from speakerguard.sound.corpus import find_utterances, require_speakers
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked
@@ -150,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
     whole = len(rows.keys() | set(names))
-    started, last = time.monotonic(), 0.0
+    left, last = TimeLeft(), 0.0
     try:
         for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
             append(out, row)
@@ -159,10 +160,9 @@ def run(options: argparse.Namespace) -> int:
                 print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
             now = time.monotonic()
             if now - last > 10 or done == len(todo):
-                left = (now - started) / done * (len(todo) - done) / 60
                 accepted = sum(bool(r.get("accepted")) for r in rows.values())
                 print(
-                    f"  {len(rows)}/{whole}  accepted {accepted}  {left:.1f} min left",
+                    f"  {len(rows)}/{whole}  accepted {accepted}  {left(done, len(todo))}",
                     flush=True,
                 )
                 last = now

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
+from speakerguard.evaluation.demo_set import ENROL, choose
 from speakerguard.evaluation.trials import read_trials, speaker_of
 
 _LABELS = {"target", "nontarget", "spoof"}

@@ -19,9 +19,10 @@ from advgan.training.config import (
     VocoderRunConfig,
 )
 from speakerguard.cli.ending import ending
+from speakerguard.progress import Report
 from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
-from speakerguard.training.loop import Loop, Report, Task
+from speakerguard.training.loop import Loop, Task
 
 SCHEMAS: dict[str, type[AttackerRunConfig]] = {
     "vc": VcConfig,

@@ -56,7 +56,7 @@ class Journal:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise UsageError(
                     f"{self.path}: line {number} is damaged. Remove that line, and what it told of "
                     "is done again; or begin anew elsewhere."

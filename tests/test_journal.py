@@ -36,7 +36,9 @@ def test_a_kill_costs_only_the_line_in_hand(
     assert journal.path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("damage", [b'{"id": \n', b"\xff\n", b"[]\n", b"\0\0\n", b"\n"])
+@pytest.mark.parametrize(
+    "damage", [b"[" * 100_000 + b"\n", b'{"id": \n', b"\xff\n", b"[]\n", b"\0\0\n", b"\n"]
+)
 def test_damage_elsewhere_names_the_line(tmp_path: Path, damage: bytes) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append(ROWS[0])

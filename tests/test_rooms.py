@@ -54,13 +54,10 @@ DOORS = {
 CIRCLES = [
     {"speakerguard.embedders.foreign", "speakerguard.embedders.load",
      "speakerguard.embedders.peers"},
-    {"speakerguard.export.to_onnx", "speakerguard.export.to_tensorflow"},
     {"speakerguard.verification.cohort", "speakerguard.verification.scoring",
      "speakerguard.verification.stream", "speakerguard.verification.verifier"},
 ]  # fmt: skip
 EXCEPTIONS = {
-    "advgan.pairs -> speakerguard.demo",
-    "advgan.report.command -> speakerguard.demo",
     "speakerguard.verification.calibration -> speakerguard.evaluation.metrics",
     "speakerguard.verification.calibration -> speakerguard.evaluation.trials",
     "speakerguard.verification.cohort -> speakerguard.evaluation.trials",

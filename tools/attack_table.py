@@ -60,7 +60,7 @@ ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of the table: a title, how a pair becomes what is presented, and by what weights."""
 
     key: str
@@ -69,14 +69,16 @@ class Row:
     weights: str = ""
 
 
-def rows(options: argparse.Namespace) -> list[Row]:
+def rows(options: argparse.Namespace) -> list[TableRow]:
     """The controls, then every attack whose weights are there."""
     named = named_models(options.load)
     copier = Copier(options.vocoder)
     vocoder = copier.vocoder.name
     found = [
-        Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
-        Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
+        TableRow(
+            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)
+        ),
+        TableRow("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
     fitted = f"plain AGAIN-VC, its voice fitted in {options.steps} steps"
     for key, title, model, steps, epsilon in (
@@ -92,15 +94,15 @@ def rows(options: argparse.Namespace) -> list[Row]:
                 )
                 how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
                 weights = f"{converter.fingerprint} {vocoder}{how}"
-                found.append(Row(key, title, _made_by(converter), weights))
+                found.append(TableRow(key, title, _made_by(converter), weights))
         elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
     if PERTURBER in named or checkpoint.shipped(PERTURBER):
         with _left_out(PERTURBER, PERTURBER in named):
             perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
             title = f"perturbation, eps {perturbing.epsilon:g}"
-            found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
-    found.append(Row(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
+            found.append(TableRow(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
+    found.append(TableRow(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
     return found
 
 
@@ -133,7 +135,7 @@ def _made_by(converter: Converter | PerturbingConverter | Copier) -> Make:
 
 
 def measure(
-    row: Row, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
+    row: TableRow, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept.
@@ -175,7 +177,7 @@ def measure(
     return records
 
 
-def _convert(row: Row, source: Utterance, target: Utterance, path: Path) -> float:
+def _convert(row: TableRow, source: Utterance, target: Utterance, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -185,7 +187,7 @@ def _convert(row: Row, source: Utterance, target: Utterance, path: Path) -> floa
 
 
 def _measure(
-    row: Row, pair: Pair, source: Utterance, path: Path, options: argparse.Namespace,
+    row: TableRow, pair: Pair, source: Utterance, path: Path, options: argparse.Namespace,
     judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
@@ -209,7 +211,7 @@ def _detected(detector: Detector | None, path: Path) -> float | None:
     return None
 
 
-def _words(source: Path, path: Path, row: Row) -> dict[str, Any] | None:
+def _words(source: Path, path: Path, row: TableRow) -> dict[str, Any] | None:
     """What a recogniser hears in the saved file beside the source; None where that says nothing."""
     if row.key == GENUINE or not (said := said_in(source)) or not said.understood:
         return None
@@ -241,7 +243,7 @@ def _shares(
 
 
 def summarise(
-    row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
+    row: TableRow, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
 ) -> dict[str, Any]:
     """The figures of one line."""
     genuine = row.key == GENUINE
@@ -253,12 +255,12 @@ def summarise(
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
         both = [voice and speech for voice, speech in zip(passed, real, strict=True)]
-        heard = [s for s in scores if s is not None]
+        judged = [s for s in scores if s is not None]
         line[judge.name] = {
             **_shares("", passed, sources, targets),
             **_shares("guarded_", both, sources, targets),
-            "threshold": judge.point.threshold, "no_speech": len(scores) - len(heard),
-            "mean_score": float(np.mean(heard)) if heard else None,
+            "threshold": judge.point.threshold, "no_speech": len(scores) - len(judged),
+            "mean_score": float(np.mean(judged)) if judged else None,
         }  # fmt: skip
     for figure in ("dnsmos", "stoi_to_source", "pitch_correlation"):
         found = [v for r in records if (v := r["quality"][figure]) is not None]
@@ -272,8 +274,8 @@ def summarise(
     line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
     seconds = sum(r["conversion_seconds"] for r in records)
     length = sum(r["quality"]["seconds"] for r in records)
-    made = row.key not in {GENUINE, "zero-effort"}
-    line["real_time"] = length / max(seconds, 1e-9) if made else None
+    converted = row.key not in {GENUINE, "zero-effort"}
+    line["real_time"] = length / max(seconds, 1e-9) if converted else None
     return line
 
 

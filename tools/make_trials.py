@@ -13,7 +13,7 @@ from speakerguard.cli.ending import ending
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.training.data import find_utterances
+from speakerguard.sound.corpus import find_utterances
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 

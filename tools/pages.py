@@ -5,7 +5,8 @@ from pathlib import Path
 from speakerguard.files import replace_section
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "results.md")
 SPEECH = ROOT.parent / "shared" / "corpus" / "dev"  # what they are measured on by default
 
 

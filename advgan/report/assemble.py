@@ -36,7 +36,7 @@ from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.evaluation.trials import read_trials, speaker_of
 from speakerguard.files import file_hash
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.training.data import find_utterances
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.verification.verifier import Verifier
 
 PACKAGES = ("numpy", "onnxruntime", "scipy", "soundfile", "torch")

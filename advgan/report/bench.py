@@ -23,9 +23,9 @@ from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.sound.speech import load_speech
 from speakerguard.sound.voice import pitch_of
-from speakerguard.training.data import find_utterances
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
 

@@ -15,6 +15,7 @@ import typer
 
 from speakerguard.cli.options import DEFAULT_MODEL
 from speakerguard.errors import AudioError, UsageError
+from speakerguard.progress import TimeLeft
 
 if TYPE_CHECKING:
     from advgan.report.bench import CaseResult
@@ -109,7 +110,7 @@ def _plan(options: ReportOptions) -> tuple[Plan, Origin]:
     """What to run, and what is known of where it comes from."""
     from advgan.pairs import demo_pairs, read_pairs, training_folder
     from advgan.report.plan import Origin, Plan, load_suite
-    from speakerguard.demo import find_data
+    from speakerguard.evaluation.demo_set import find_data
     from speakerguard.evaluation.trials import spread
 
     suite, sha256 = load_suite(options.suite)
@@ -333,18 +334,18 @@ class _Bar:
         self.bar = Progress(*columns, console=console, transient=True, disable=not self.terminal)
         self.task = self.bar.add_task("", total=None)
         self.bar.start()
-        self.began = self.said = time.monotonic()
-        self.first: int | None = None
+        self.said = time.monotonic()
+        self.left: TimeLeft | None = None
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        if self.first is None:
-            self.first = done  # what an earlier run did took no time of this one
         self.bar.update(self.task, completed=done, total=total)
+        if self.left is None:
+            self.left = TimeLeft(done)
+            return
         now = time.monotonic()
-        if not self.terminal and now - self.said >= 20 and done > self.first:
-            left = (now - self.began) / (done - self.first) * (total - done)
-            print(f"{done}/{total} cases, about {left / 60:.1f} min left", file=sys.stderr)
+        if not self.terminal and now - self.said >= 20:
+            print(f"{done}/{total} cases, about {self.left(done, total)}", file=sys.stderr)
             self.said = now
 
     def __exit__(self, *_: object) -> None:

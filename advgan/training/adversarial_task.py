@@ -25,8 +25,9 @@ from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.errors import ConfigError
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 
@@ -63,7 +64,7 @@ class AdversarialTask(Task):
         report(self.basis)
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         about = {
             **about,  # among them the guard's loss, under a name that is needed otherwise
             "guard_loss": about["guard"],
@@ -154,7 +155,7 @@ class ConvertTask(AdversarialTask):
         self.vocoder = frozen_vocoder(config)
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
@@ -235,7 +236,7 @@ class PerturbTask(AdversarialTask):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)

@@ -13,11 +13,11 @@ from advgan.networks.mel import STANDARD, levelled
 from advgan.pairs import read_pairs
 from advgan.training.config import AttackerRunConfig
 from speakerguard.evaluation.trials import spread
+from speakerguard.progress import Report
 from speakerguard.sound import audio
 from speakerguard.sound.speech import load_speech
 from speakerguard.sound.voice import at_speed, invent_voice
 from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
-from speakerguard.training.loop import Report
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
 LONGEST = 2  # crops' worth of a segment that an invented voice says, to cut the crop from

@@ -29,6 +29,7 @@ from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.metrics import eer
 from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (
     Augmenter,
@@ -41,7 +42,7 @@ from speakerguard.sound.augment import (
     simulated_room,
 )
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 from speakerguard.verification.calibration import fit
 
@@ -94,7 +95,7 @@ class DetectorTask(Task):
         self.calibration = {"scale": 1.0, "offset": 0.0}
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         half = max(1, config.batch // 2)
         copied = half if not self.spoofs else round(config.copies * half)
@@ -132,7 +133,7 @@ class DetectorTask(Task):
         return {"dev": float(np.mean(list(rates.values()))), **rates}
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`; calibration and what made speech was learnt go into the file."""
+        """See :meth:`.Task.save`; calibration and what made speech was learnt go into the file."""
         path = self.config.out / MODEL_FILE
         learnt = [*self.config.vocoders, *(folder.name for folder in self.config.spoofs)]
         about = {**about, **self.calibration, "learnt": learnt}

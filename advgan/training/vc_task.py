@@ -17,7 +17,8 @@ from advgan.training.config import VcConfig
 from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.progress import Report
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 
@@ -40,7 +41,7 @@ class VcTask(Task):
         self.optimisers = optimisers(self.generator, config, torch.optim.Adam, amsgrad=True)
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config = self.config
         waveforms = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
         mel = self.mel(from_guard(waveforms))[:, :, : config.frames]
@@ -65,7 +66,7 @@ class VcTask(Task):
         return result | ({"judge": sum(scores) / len(scores)} if scores else {})
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         path = self.config.out / MODEL_FILE
         checkpoint.save("generator", self.average, path, STANDARD, {"objective": "vc", **about})
 

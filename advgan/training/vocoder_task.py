@@ -27,7 +27,8 @@ from advgan.training.config import VocoderRunConfig
 from advgan.training.task import copy_of, device, start
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.progress import Report
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples
@@ -101,7 +102,7 @@ class VocoderTask(Task):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config = self.config
         crops = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
         real = from_guard(crops)
@@ -162,5 +163,5 @@ class VocoderTask(Task):
         return opinion["overall"]
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         checkpoint.save("vocoder", self.average, self.config.out / MODEL_FILE, STANDARD, about)

@@ -41,14 +41,14 @@ def speaker_bootstrap(
     are different people, who have no target trials between them. (DCA-PLDA counts m² there,
     which makes speakers with many target trials weigh too much.)
 
-    A statistic is a function of the weighted :class:`DetCurve`; ``"eer"`` and ``"min_dcf"`` are
+    A statistic is a function of the weighted :class:`.DetCurve`; ``"eer"`` and ``"min_dcf"`` are
     those with their defaults. Replicates that draw no target or no non-target are left out.
 
     Args:
         scores: (n,), finite.
         is_target: bool (n,); anything else, non-target or spoof, is False.
         enrol_speakers, test_speakers: n names each, see
-        :func:`speakerguard.evaluation.trials.speaker_of`.
+            :func:`speakerguard.evaluation.trials.speaker_of`.
         confidence: between 0 and 1.
 
     Raises:

@@ -41,9 +41,9 @@ class Batch(NamedTuple):
 
 
 class Imitation(NamedTuple):
-    """A conversion, and the segments of whom it was made from and of whom it imitates."""
+    """A segment of a conversion, and the segments of its source and of its target."""
 
-    made: Place
+    converted: Place
     source: list[Place]
     target: list[Place]
 
@@ -75,7 +75,7 @@ class BatchSampler(Dataset[Batch]):
         self.targets = None
         if config.loss.teacher:
             if config.attacks and config.attacks.keep_source:
-                taught = self.sets[: self.imitations[0].made[0]]  # with the conversions' corpus
+                taught = self.sets[: self.imitations[0].converted[0]]  # and the corpus
             self.targets = _targets(taught, data.speeds, report)
         bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
         self.augmenter = Augmenter(bank, self._any_voice)
@@ -103,7 +103,7 @@ class BatchSampler(Dataset[Batch]):
         silent = {name for name, _ in self.sets[number].skipped}
         found, dropped = [], 0
         for folder, conversions in listed.items():
-            made = _by_utterance(len(self.sets), speech := self._prepare(folder, labelled=False))
+            spoofs = _by_utterance(len(self.sets), speech := self._prepare(folder, labelled=False))
             self.sets.append(speech)
             for one in conversions:
                 for name in (one.source, one.target):
@@ -113,10 +113,10 @@ class BatchSampler(Dataset[Batch]):
                             "Set attacks.corpus to the folder that the conversions were made from."
                         )
                 source, target = spoken.get(one.source, []), spoken.get(one.target, [])
-                if not (source and target and one.output in made):
+                if not (source and target and one.output in spoofs):
                     dropped += 1
                     continue
-                found += [Imitation(place, source, target) for place in made[one.output]]
+                found += [Imitation(place, source, target) for place in spoofs[one.output]]
         if not found:
             raise UsageError(f"{attacks.made[0]}: no conversion in it holds usable speech.")
         self.report(f"{len(found)} segments of conversions; {dropped} conversions left out")
@@ -158,11 +158,11 @@ class BatchSampler(Dataset[Batch]):
             for _ in range(round(len(rows) * share / (1 - share))):
                 index = int(rng.integers(len(self.sets[self.unlabelled])))
                 rows.append(((self.unlabelled, index), int(rng.integers(len(speeds))), -1))
-        heard = [(place, speeds[speed]) for place, speed, _ in rows]
+        crops = [(place, speeds[speed]) for place, speed, _ in rows]
         drawn = self._draw_imitations(rng)
-        heard += [(one.made, 1.0) for one in drawn]
-        heard += [(_any(one.target, rng), 1.0) for one in drawn]
-        waveforms = [self._clip(place, speed, count, strength, rng) for place, speed in heard]
+        crops += [(one.converted, 1.0) for one in drawn]
+        crops += [(_any(one.target, rng), 1.0) for one in drawn]
+        waveforms = [self._clip(place, speed, count, strength, rng) for place, speed in crops]
         teacher, sources = (np.zeros((n, 0), np.float32) for n in (len(rows), len(drawn)))
         if self.targets is not None:
             teacher = np.stack([self.targets[s][v, i] for (s, i), v, _ in rows])

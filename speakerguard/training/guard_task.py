@@ -28,8 +28,8 @@ class GuardTask(EncoderTask):
     def __init__(self, config: TrainConfig, report: Report = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: BatchSampler(config, rank, report))
-        assert isinstance(self.heard, BatchSampler)
-        self.batches = self.heard
+        assert isinstance(self.dataset, BatchSampler)
+        self.batches = self.dataset
         self.start_from(self._encoder(report))
         dimension, scale = config.model.dimension, config.loss.scale
         # With a teacher to follow, the classes are known from the start; a model that was
@@ -82,20 +82,20 @@ class GuardTask(EncoderTask):
         self.encoder.trunk.requires_grad_(not frozen).train(not frozen)
         with torch.no_grad():
             features = self.encoder.front_end(waveforms)
-            _mask_features(features, config, grown)
+            mask_features(features, config, grown)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
             embeddings = self.parallel(features, features=True)
         sizes = [len(labels), len(sources), len(sources)]
-        voices, made, targets = embeddings.split(sizes)
+        voices, converted, targets = embeddings.split(sizes)
         parts = losses.weighted(config.loss, voices, labels, teacher, self.softmax)
         if (attacks := config.attacks) and attacks.share:
             excess = losses.impersonation(voices[victims], voices[goals], attacks.limit)
             parts["gradient_attacks"] = attacks.weight * excess
         if attacks and attacks.made:
-            excess = losses.impersonation(made, targets, attacks.limit)
+            excess = losses.impersonation(converted, targets, attacks.limit)
             parts["conversions"] = attacks.weight * excess
         if attacks and attacks.keep_source:
-            parts["keep_source"] = attacks.keep_source * losses.distil_cosine(made, sources)
+            parts["keep_source"] = attacks.keep_source * losses.distil_cosine(converted, sources)
         total = torch.stack(list(parts.values())).sum()
         # the encoder's gradients are averaged over processes by its wrapper
         shared = list(self.softmax.parameters()) if self.world > 1 else []
@@ -134,7 +134,7 @@ class GuardTask(EncoderTask):
             )
 
 
-def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> None:
+def mask_features(features: Tensor, config: TrainConfig, strength: float) -> None:
     """SpecAugment (Park et al. 2019) in place: hide one band and one stretch of each clip."""
     _, frames, bands = features.shape
     for most, size, axis in ((config.bands_masked, bands, 2), (config.frames_masked, frames, 1)):

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
-from speakerguard.progress import Report as Report
-from speakerguard.progress import TimeLeft
+from speakerguard.progress import Report, TimeLeft
 from speakerguard.training.config import RunConfig
 
 STATE_FILE = "state.safetensors"
@@ -150,13 +149,14 @@ class Loop:
             SpeakerguardError: a loss or gradient is not finite.
         """
         config, first = self.config, self.step
-        if first < config.steps:
-            self.task.begin(first)
-            if self.random is not None:
-                torch.set_rng_state(self.random)
-        with _stops(self.report) as stops:
-            self._steps(first, stops)
-        self.task.end()
+        with torch_threads(config.threads):
+            if first < config.steps:
+                self.task.begin(first)
+                if self.random is not None:
+                    torch.set_rng_state(self.random)
+            with _stops(self.report) as stops:
+                self._steps(first, stops)
+            self.task.end()
         return self.best
 
     def _steps(self, first: int, stops: Sequence[int]) -> None:
@@ -195,7 +195,7 @@ class Loop:
             if stops:
                 raise KeyboardInterrupt
 
-    def share(self) -> float:
+    def rate_factor(self) -> float:
         """Of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
         config = self.config
         if self.step < config.warmup:
@@ -204,10 +204,10 @@ class Loop:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
     def _schedule(self) -> None:
-        share = self.share()
+        factor = self.rate_factor()
         for name, optimiser in self.task.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * share
+                group["lr"] = rate * factor
 
     def _average(self) -> None:
         decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
@@ -235,7 +235,7 @@ class Loop:
         self.report(f"step {self.step}: {shown} in {self.config.out}")
 
     def _record(self, recent: list[dict[str, float]], **more: float) -> None:
-        rate = self.config.learning_rate * self.share()
+        rate = self.config.learning_rate * self.rate_factor()
         losses = _means(recent)
         more = {f"dev {name}" if name in losses else name: value for name, value in more.items()}
         if more:
@@ -310,6 +310,17 @@ class Loop:
         self.history = json.loads(metadata["history"])
         self.random = tensors["random"]
         self.report(f"going on from step {self.step} of {path}")
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads in here, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -40,9 +40,9 @@ class Student(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         frames, _ = self.trunk(features)
-        heard = self.head.hear(frames)
-        embeddings = nn.functional.normalize(self.head.pool(heard).float(), dim=1)
-        said = self.say["frames"](heard.transpose(1, 2)).float()
+        pooled = self.head.hear(frames)
+        embeddings = nn.functional.normalize(self.head.pool(pooled).float(), dim=1)
+        said = self.say["frames"](pooled.transpose(1, 2)).float()
         hinted = self.say["hints"](frames.transpose(1, 2)).float()
         return embeddings, said, hinted
 
@@ -53,7 +53,7 @@ class StudentTask(EncoderTask):
     def __init__(self, config: LessonConfig, report: Report = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: Lessons(config, rank, report))
-        self.lessons = self.heard
+        self.lessons = self.dataset
         self.start_from(self._encoder())
         self.student = Student(self.encoder).to(self.device)
         self.modules = {
@@ -79,7 +79,7 @@ class StudentTask(EncoderTask):
         return start
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         return self.learn_from(next(self.stream))
 
     def learn_from(self, lesson: Lesson) -> dict[str, float]:

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 Halves = npt.NDArray[np.float16]
 
 
-class Heard(NamedTuple):
+class TeacherOutput(NamedTuple):
     """What the teacher makes of waveforms (B, n), float32, on the CPU.
 
     Attributes:
@@ -59,14 +59,14 @@ class Listener:
     def _keep(self, name: str, _layer: object, _inputs: object, output: Tensor) -> None:
         self._layers[name] = output
 
-    def __call__(self, waveforms: Tensor) -> Heard:
+    def __call__(self, waveforms: Tensor) -> TeacherOutput:
         with torch.inference_mode():
             features = self.network.features(waveforms.to(self.device))
             with torch.autocast(self.device.type, torch.bfloat16):
                 embeddings = self.network.embed_features(features)
             early, middle, last = (self._pooled(self._layers[name]) for name in _LAYERS)
         self._layers.clear()
-        return Heard(embeddings.cpu(), last, torch.cat([early, middle], dim=2))
+        return TeacherOutput(embeddings.cpu(), last, torch.cat([early, middle], dim=2))
 
     @staticmethod
     def _pooled(values: Tensor) -> Tensor:

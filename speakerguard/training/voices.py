@@ -45,7 +45,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Plan:
+class VoicePlan:
     """What to make; the same plan makes the same voices, to the sample.
 
     Attributes:
@@ -79,13 +79,13 @@ class Candidate:
 
 
 def make_voices(
-    corpus: Path, out: Path, plan: Plan, cache: Path, report: Report = print
+    corpus: Path, out: Path, plan: VoicePlan, cache: Path, report: Report = print
 ) -> list[dict[str, Any]]:
     """Make, judge and keep voices below ``out``; the same call goes on after a kill.
 
     Args:
         corpus: folder of labelled speakers, as :func:`speakerguard.training.data.prepare` reads
-        them.
+            them.
         cache: where prepared speech and the teacher's embeddings are kept; training shares it.
         report: gets a line at each tenth of the work.
 
@@ -102,8 +102,8 @@ def make_voices(
         raise UsageError("a voice needs 2 clips or more, to be compared, and 1 try or more.")
     speech = prepare(corpus, cache, True, default_workers(), each_tenth(report, corpus))
     segments = _segments(speech)
-    heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
-    known = {name: centroid(heard[places]) for name, places in segments.items()}
+    embeddings = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
+    known = {name: centroid(embeddings[places]) for name, places in segments.items()}
     candidates = list(_candidates(plan, segments))
     journal = Journal(out / JOURNAL, {"plan": asdict(plan), "speech": speech.folder.name})
     records = {record["name"]: record for record in journal.read()}
@@ -121,9 +121,9 @@ def make_voices(
             journal.append(record)
             records[candidate.name] = record
             progress(done, len(candidates))
-    made = [records[candidate.name] for candidate in candidates]
-    _write_manifest(out, made)
-    return made
+    judged = [records[candidate.name] for candidate in candidates]
+    _write_manifest(out, judged)
+    return judged
 
 
 def summary(records: Sequence[dict[str, Any]]) -> str:
@@ -150,7 +150,7 @@ def _segments(speech: SpeechSet) -> dict[str, list[int]]:
     return found
 
 
-def _candidates(plan: Plan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
+def _candidates(plan: VoicePlan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
     """All voices to try: every speaker's first ones come before anybody's second ones."""
     usable = [name for name, places in segments.items() if len(places) > 1]
     if len(usable) < 2:
@@ -208,13 +208,15 @@ def _judge(
     clips: list[bytes],
     candidate: Candidate,
     known: dict[str, Vectors],
-    plan: Plan,
+    plan: VoicePlan,
 ) -> dict[str, Any]:
     """What the teacher hears in the clips as stored, and whether that is a voice apart."""
     with torch.inference_mode():
-        heard = np.stack([teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips])
-    mean = centroid(heard)
-    coherence = _round((heard @ heard.T)[np.triu_indices(len(heard), 1)].mean())
+        rows = [teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips]
+    embeddings = np.stack(rows)
+    mean = centroid(embeddings)
+    between = (embeddings @ embeddings.T)[np.triu_indices(len(rows), 1)]
+    coherence = _round(between.mean())
     cosines = np.stack(list(known.values())) @ mean
     nearest = int(cosines.argmax())
     cosine = _round(cosines[nearest])

@@ -146,7 +146,7 @@ class ProfileStore:
         return whole
 
     def get(self, name: str, fingerprint: str | None = None) -> Profile:
-        """The profile called ``name``; with ``fingerprint``, checked by :func:`compatible`.
+        """The profile called ``name``; with ``fingerprint``, checked by :func:`.compatible`.
 
         Raises:
             NoSuchProfileError: nobody of this name is enrolled.

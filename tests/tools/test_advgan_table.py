@@ -82,7 +82,7 @@ def test_a_table_on_real_speech(
 
 def test_the_countermeasure_leaves_what_both_accept() -> None:
     """Accepted by voice, real by ear: only the first of four recordings is both."""
-    row = table.Row("again-vc", "plain", lambda s, _: (s.waveform, 16_000))
+    row = table.TableRow("again-vc", "plain", lambda s, _: (s.waveform, 16_000))
     quality = {"dnsmos": 3.0, "stoi_to_source": 1.0, "pitch_correlation": None, "seconds": 1.0}
     records = [
         {"source": f"s{i}/a", "target": f"t{i}/a", "scores": {"guard": score}, "llr": llr,

@@ -326,7 +326,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
     trainer = loop(config(corpus, tmp_path, steps=100, warmup=10), quiet)
     rates = []
     for trainer.step in range(101):
-        rates.append(trainer.share())
+        rates.append(trainer.rate_factor())
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[100] == pytest.approx(0.01)
@@ -336,7 +336,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
 def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     features = torch.ones(64, 90, 64)
-    guard_task._mask_features(features, config(corpus, tmp_path), 1.0)
+    guard_task.mask_features(features, config(corpus, tmp_path), 1.0)
     hidden = features == 0
     bands, frames = hidden.all(dim=1), hidden.all(dim=2)
     assert torch.equal(hidden, bands[:, None, :] | frames[:, :, None])
@@ -363,10 +363,12 @@ def two_processes() -> None:
 
 
 def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*launch, str(Path(__file__)), str(corpus), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=400,
