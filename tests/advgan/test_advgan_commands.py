@@ -256,7 +256,7 @@ def test_configurations_must_agree_with_the_weights(
         f"{encoder}, activation_params: {activation}}}}}}}\n"
     )
     dsp.write_text("feat: {mel: {n_mels: 80, hop_length: 200}}\n")
-    infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
+    session.Session(session.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
     for wrong, message in (
         ("modle: {width: 8}", "modle is no key of a generator"),
         ("model: wide", "model: Input should be a valid dict"),
@@ -264,11 +264,11 @@ def test_configurations_must_agree_with_the_weights(
     ):
         ours.write_text(wrong)
         with pytest.raises(ConfigError, match=message):
-            infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
+            session.Session(session.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"b\.yaml: width is 256, the weights have 8"):
-        infer.Session(infer.Settings(load=str(weights), config=theirs, guard=str(tiny_model)))
+        session.Session(session.Settings(load=str(weights), config=theirs, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"c\.yaml: hop_length is 200, .* has 256"):
-        infer.Session(infer.Settings(load=str(weights), dsp_config=dsp, guard=str(tiny_model)))
+        session.Session(session.Settings(load=str(weights), dsp_config=dsp, guard=str(tiny_model)))
 
 
 def test_a_perturbation_stays_within_its_bound_in_the_saved_file(
@@ -330,10 +330,10 @@ def test_a_killed_set_goes_on_and_lists_failures(
 ) -> None:  # fmt: skip
     out = tmp_path / "made"
     command = ["--corpus", str(corpus), "-n", "3", "-o", str(out), *options(tiny_model, weights)]
-    attack = infer.Session.attack
+    attack = session.Session.attack
     count = 0
 
-    def dying(self: infer.Session, *args: Any, **more: Any) -> dict[str, Any]:
+    def dying(self: session.Session, *args: Any, **more: Any) -> dict[str, Any]:
         nonlocal count
         count += 1
         if count == 2:
@@ -380,7 +380,7 @@ def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         save_wav(tmp_path / "file" / "x.wav", np.zeros(10, np.float32), 16_000)
     with pytest.raises(UsageError, match="cannot be written"):
-        manifest.append(tmp_path / "none", {"id": "0"})
+        manifest.append(tmp_path / "file", {"id": "0"})
 
 
 @pytest.mark.usefixtures("copying")
