@@ -97,7 +97,6 @@ def assemble(run: Run) -> Report:
     scores = analysis.populations(tally)
     edges, histograms = analysis.histograms(scores)
     pairs = analysis.pair_infos(plan, checks)
-    origin = calibration.provenance
     return Report(
         verdict=verdict(
             run.policy,
@@ -108,24 +107,7 @@ def assemble(run: Run) -> Report:
             defences,
             analysis.unusable(checks),
         ),
-        threat=Threat(
-            model=bench.verifier.model,
-            fingerprint=bench.verifier.fingerprint,
-            point=point.name,
-            threshold=point.threshold,
-            threshold_from=(
-                f"{origin.trials}: {origin.targets} target and {origin.nontargets} non-target "
-                f"trials of {origin.speakers} speakers, {origin.created}; no attack was seen"
-            ),
-            points={p.name: p.threshold for p in calibration.points.values()},
-            unit=bench.verifier.scoring.unit,
-            knowledge=_knowledge(attacks),
-            epsilon=sorted({a.budget["epsilon"] for a in attacks if "epsilon" in a.budget}),
-            queries=sorted({int(a.budget["queries"]) for a in attacks if "queries" in a.budget}),
-            target_seconds=plan.suite.seconds,
-            seen="one recording of the target that is not enrolled",
-            overlap=_overlap(plan, origin.trials),
-        ),
+        threat=_threat(bench, attacks),
         attacks=attacks,
         defences=defences,
         edges=edges,
@@ -138,31 +120,61 @@ def assemble(run: Run) -> Report:
         cases=analysis.case_list(tally),
         problems=[*analysis.problems(plan, checks, rows), *idle, *absent],
         limits=list(LIMITS),
-        provenance=RunProvenance(
-            version=version("speakerguard"),
-            code=run.code,
-            weights=run.weights,
-            suite=plan.suite_name,
-            suite_sha256=run.origin.suite_sha256,
-            data=run.origin.data,
-            data_sha256=plan.data_hash(),
-            pairs_used=len(plan.pairs),
-            pairs_listed=run.origin.listed,
-            seed=plan.seed,
-            machine={
-                "system": platform.platform(),
-                "processor": platform.machine(),
-                "python": platform.python_version(),
-                "engine": type(bench.verifier.embedder).__name__,
-            },
-            packages={name: version(name) for name in PACKAGES},
-        ),
+        provenance=_provenance(run, bench),
         timing=Timing(
             started=run.started,
             seconds=round(sum(row.took for row in run.rows), 1),
             workers=run.workers,
             case_seconds=_seconds(plan, rows),
         ),
+    )
+
+
+def _threat(bench: Bench, attacks: Sequence[AttackSummary]) -> Threat:
+    """What the attackers were given, and where the threshold came from."""
+    plan, calibration = bench.plan, bench.verifier.calibration
+    point, origin = calibration.point(plan.point), calibration.provenance
+    return Threat(
+        model=bench.verifier.model,
+        fingerprint=bench.verifier.fingerprint,
+        point=point.name,
+        threshold=point.threshold,
+        threshold_from=(
+            f"{origin.trials}: {origin.targets} target and {origin.nontargets} non-target "
+            f"trials of {origin.speakers} speakers, {origin.created}; no attack was seen"
+        ),
+        points={p.name: p.threshold for p in calibration.points.values()},
+        unit=bench.verifier.scoring.unit,
+        knowledge=_knowledge(attacks),
+        epsilon=sorted({a.budget["epsilon"] for a in attacks if "epsilon" in a.budget}),
+        queries=sorted({int(a.budget["queries"]) for a in attacks if "queries" in a.budget}),
+        target_seconds=plan.suite.seconds,
+        seen="one recording of the target that is not enrolled",
+        overlap=_overlap(plan, origin.trials),
+    )
+
+
+def _provenance(run: Run, bench: Bench) -> RunProvenance:
+    """What made the report."""
+    plan = run.plan
+    return RunProvenance(
+        version=version("speakerguard"),
+        code=run.code,
+        weights=run.weights,
+        suite=plan.suite_name,
+        suite_sha256=run.origin.suite_sha256,
+        data=run.origin.data,
+        data_sha256=plan.data_hash(),
+        pairs_used=len(plan.pairs),
+        pairs_listed=run.origin.listed,
+        seed=plan.seed,
+        machine={
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "engine": type(bench.verifier.embedder).__name__,
+        },
+        packages={name: version(name) for name in PACKAGES},
     )
 
 
