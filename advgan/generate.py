@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,49 +129,64 @@ def run(options: argparse.Namespace) -> int:
     """
     settings: Settings = settings_of(options)
     out: Path = options.output
-    if options.pairs:
-        pairs = read_pairs(options.pairs, options.corpus)[: options.number]
-    else:
-        pairs = choose(options.corpus, options.number or NUMBER, settings.seed)
+    pairs = _pairs(options, settings)
     session = load_session(settings)  # what is wrong with the settings shows at once
     out.mkdir(parents=True, exist_ok=True)
     _keep_settings(out, session, options.corpus)
-    names = [f"{index:06d}" for index in range(len(pairs))]
-    rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
-    for name, pair in zip(names, pairs, strict=True):
-        if name in rows and not _said(pair).items() <= rows[name].items():
-            raise UsageError(
-                f"{out} holds conversions of other pairs: the list or the corpus has changed. "
-                "Choose another -o."
-            )
-    todo = [
-        (settings, options.corpus, out, name, pair)
-        for name, pair in zip(names, pairs, strict=True)
-        if name not in rows
-    ]
+    rows = _done(out, pairs)
+    todo = [(settings, options.corpus, out, n, pair) for n, pair in pairs.items() if n not in rows]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
-    whole = len(rows.keys() | set(names))
-    left, last = TimeLeft(), 0.0
     try:
-        for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
-            append(out, row)
-            rows[row["id"]] = row
-            if row.get("error"):
-                print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
-            now = time.monotonic()
-            if now - last > 10 or done == len(todo):
-                accepted = sum(bool(r.get("accepted")) for r in rows.values())
-                print(
-                    f"  {len(rows)}/{whole}  accepted {accepted}  {left(done, len(todo))}",
-                    flush=True,
-                )
-                last = now
+        _convert_all(todo, rows, out, options.njobs)
     finally:
         ordered = [rows[name] for name in sorted(rows)]  # of a longer run before as well
         write_manifest(out, ordered, vars(settings) | {"corpus": str(options.corpus)})
     failed = sum(bool(row.get("error")) for row in ordered)
     print(f"{len(ordered) - failed} converted, {failed} failed; listed in {out / 'manifest.tsv'}")
     return failed
+
+
+def _pairs(options: argparse.Namespace, settings: Settings) -> dict[str, Pair]:
+    """Whom to convert to whom, by the name of the result."""
+    if options.pairs:
+        pairs = read_pairs(options.pairs, options.corpus)[: options.number]
+    else:
+        pairs = choose(options.corpus, options.number or NUMBER, settings.seed)
+    return {f"{index:06d}": pair for index, pair in enumerate(pairs)}
+
+
+def _done(out: Path, pairs: Mapping[str, Pair]) -> dict[str, dict[str, Any]]:
+    """What is finished already, by name.
+
+    Raises:
+        UsageError: it is of other pairs.
+    """
+    rows = {name: row for name, row in read_journal(out).items() if _whole(out, row)}
+    for name, pair in pairs.items():
+        if name in rows and not _said(pair).items() <= rows[name].items():
+            raise UsageError(
+                f"{out} holds conversions of other pairs: the list or the corpus has changed. "
+                "Choose another -o."
+            )
+    return rows
+
+
+def _convert_all(
+    todo: Sequence[Job], rows: dict[str, dict[str, Any]], out: Path, njobs: int
+) -> None:
+    """Convert, and add a row for each to ``rows`` and to the journal."""
+    whole, left, last = len(rows) + len(todo), TimeLeft(), 0.0
+    for done, (_, row) in enumerate(work(convert, todo, njobs), start=1):
+        append(out, row)
+        rows[row["id"]] = row
+        if row.get("error"):
+            print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
+        now = time.monotonic()
+        if now - last > 10 or done == len(todo):
+            accepted = sum(bool(r.get("accepted")) for r in rows.values())
+            shown = f"  {len(rows)}/{whole}  accepted {accepted}  {left(done, len(todo))}"
+            print(shown, flush=True)
+            last = now
 
 
 def _whole(out: Path, row: dict[str, Any]) -> bool:
