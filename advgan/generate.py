@@ -19,15 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from advgan.command import at_least, ending, work
-from advgan.infer import Session, Settings, add_settings, load_session, settings_of
+from advgan.command import at_least, one_thread, work
+from advgan.conversion.session import Session, Settings, load_session
+from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
+from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
+from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import printable
-from speakerguard.training.data import find_utterances, require_speakers
+from speakerguard.sound.corpus import find_utterances, require_speakers
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked
@@ -62,12 +65,12 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
     while len(pairs) < count:
         order = order or [names[i] for i in rng.permutation(len(names))]
         target = order.pop()
-        heard = voices[target]
-        if len(met[target]) == len(heard) * (len(files) - len(heard)):
+        own = voices[target]
+        if len(met[target]) == len(own) * (len(files) - len(own)):
             continue
         while True:
             source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
-            first, second = (heard[i] for i in _two(len(heard), rng))
+            first, second = (own[i] for i in _two(len(own), rng))
             said = voices[source][int(rng.integers(len(voices[source])))]
             if (said, first) not in met[target]:
                 break
@@ -88,7 +91,7 @@ def convert(job: Job) -> dict[str, Any]:
     settings, corpus, out, name, pair = job
     row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
-        record = load_session(settings).attack(
+        converted = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
@@ -99,17 +102,17 @@ def convert(job: Job) -> dict[str, Any]:
         return row | {"error": str(error)}
     return row | {
         "output": f"{name}.wav",
-        "sha256": record["sha256"],
-        "before": record["before"]["score"],
-        "after": record["after"]["score"],
-        "accepted": record["after"]["accepted"],
-        "detector_llr": record["detector_llr"],
-        "dnsmos": record["quality"]["dnsmos"],
-        "word_error_rate": record["quality"]["word_error_rate"],
-        "seconds": record["quality"]["seconds"],
-        "mode": record["mode"],
-        "generator": record["fingerprint"],
-        "vocoder": record["vocoder"],
+        "sha256": converted.sha256,
+        "before": converted.before.score,
+        "after": converted.after.score,
+        "accepted": converted.after.accepted,
+        "detector_llr": converted.detector_llr,
+        "dnsmos": converted.quality["dnsmos"],
+        "word_error_rate": converted.quality["word_error_rate"],
+        "seconds": converted.quality["seconds"],
+        "mode": converted.mode,
+        "generator": converted.fingerprint,
+        "vocoder": converted.vocoder,
     }
 
 
@@ -148,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
     whole = len(rows.keys() | set(names))
-    started, last = time.monotonic(), 0.0
+    left, last = TimeLeft(), 0.0
     try:
         for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
             append(out, row)
@@ -157,10 +160,9 @@ def run(options: argparse.Namespace) -> int:
                 print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
             now = time.monotonic()
             if now - last > 10 or done == len(todo):
-                left = (now - started) / done * (len(todo) - done) / 60
                 accepted = sum(bool(r.get("accepted")) for r in rows.values())
                 print(
-                    f"  {len(rows)}/{whole}  accepted {accepted}  {left:.1f} min left",
+                    f"  {len(rows)}/{whole}  accepted {accepted}  {left(done, len(todo))}",
                     flush=True,
                 )
                 last = now
@@ -221,6 +223,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; failures of single recordings do not fail it, they are listed."""
     with ending("advgan-generate"):
+        one_thread()
         run(parse(arguments))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.journal import Journal
 
 JOURNAL, TSV, JSON = "journal.jsonl", "manifest.tsv", "manifest.json"
 COLUMNS = (
@@ -23,18 +24,12 @@ COLUMNS = (
 
 
 def read_journal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished and failed conversions by their id; a line cut off by a kill is dropped."""
-    path = folder / JOURNAL
-    if not path.exists():
-        return {}
-    rows: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        rows[row["id"]] = row
-    return rows
+    """Finished and failed conversions by their id.
+
+    Raises:
+        UsageError: the journal is damaged.
+    """
+    return {row["id"]: row for row in Journal(folder / JOURNAL).read()}
 
 
 def append(folder: Path, row: Mapping[str, Any]) -> None:
@@ -43,18 +38,7 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
     Raises:
         UsageError: it cannot be written, as on a full disk; what is there stays.
     """
-    path = folder / JOURNAL
-    line = json.dumps(row) + "\n"
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            # what a kill left of the line before must not swallow this one
-            whole = file.tell() == 0 or path.read_bytes()[-1:] == b"\n"
-            file.write(line if whole else "\n" + line)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror}). Make room, then run the same command "
-            "again: it goes on."
-        ) from None
+    Journal(folder / JOURNAL).append(row)
 
 
 def write_manifest(

@@ -5,6 +5,8 @@ The command line turns the class into its exit code, so a script can tell a reje
 voice (1) from a recording that could not be judged (3).
 """
 
+from unicodedata import category
+
 BUG = 70  # exit code for what nobody foresaw, so that it is never taken for a rejection
 
 
@@ -80,3 +82,9 @@ class IncompatibleProfileError(ProfileError):
 
 class StoreError(SpeakerguardError):
     """The profile store cannot be reached, read or written."""
+
+
+def printable(text: object) -> str:
+    """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
+    hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
+    return "".join(ascii(c)[1:-1] if category(c) in hidden else c for c in str(text))

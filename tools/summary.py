@@ -13,11 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pages import README, ROOT
+
 from speakerguard.files import replace_section
 from speakerguard.network import checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 BENCH = ROOT / "results" / "bench.json"
 ROWS = {  # title, folder of the model; the name is the bench's
     "guard": ("**guard**", "guard"),

@@ -10,9 +10,7 @@ import atexit
 import gc
 import json
 import os
-import signal
 import sys
-import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -23,6 +21,7 @@ from speakerguard.cli import export as cli_export
 from speakerguard.cli import stream as cli_stream
 from speakerguard.cli import trials as cli_trials
 from speakerguard.cli import voices as cli_voices
+from speakerguard.cli.ending import ending
 from speakerguard.cli.options import (
     DEFAULT_MODEL,
     CountermeasureName,
@@ -35,7 +34,7 @@ from speakerguard.cli.options import (
     finite,
     make_verifier,
 )
-from speakerguard.errors import BUG, SpeakerguardError, UsageError
+from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -358,33 +357,14 @@ def _print_warnings(warnings: Sequence[Warning]) -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: errors become one line on standard error and their exit code.
-
-    An error nobody foresaw ends in a traceback and 70, so that it is never taken for a rejection.
-    """
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by whoever called
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Entry point."""
     atexit.register(gc.freeze)  # or Python's end looks through all it imported for cycles, slowly
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
-    try:
+    with ending("speakerguard"):
         if not _is_own(sys.argv[1:2]):  # looking for other packages' commands takes long
             _plug_in()
         app()
-    except SpeakerguardError as error:
-        print(f"speakerguard: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        print(
-            f"speakerguard: {error}. Check the path, its permissions and the disk.", file=sys.stderr
-        )
-        sys.exit(UsageError.exit_code)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(BUG)
     sys.exit(ACCEPT)
 
 

@@ -18,7 +18,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,7 @@ from speakerguard.errors import (
     TruncatedAudioError,
     UsageError,
 )
+from speakerguard.errors import printable as printable  # which others ask this module for
 
 SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
 BLOCK_SECONDS = 20.0  # decoded and resampled at a time
@@ -308,9 +308,3 @@ def _truncated(name: str) -> AudioError:
         f"{name}: the file is cut off or damaged: its header and the audio in it do not agree. "
         "Copy it again, or convert it to WAV."
     )
-
-
-def printable(text: object) -> str:
-    """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
-    hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
-    return "".join(ascii(c)[1:-1] if category(c) in hidden else c for c in str(text))

@@ -103,20 +103,20 @@ def _silero() -> Any:
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def load_speech(source: AudioSource, min_seconds: float = MIN_SPEECH) -> Speech:
+def load_speech(source: AudioSource | Recording, min_seconds: float = MIN_SPEECH) -> Speech:
     """Read ``source`` and keep its speech.
 
     Reading stops after :data:`MAX_SPEECH` seconds of speech, or :data:`MAX_SECONDS` altogether,
     with a warning, so a recording of any length takes bounded memory and time.
 
     Args:
-        source: as for :func:`speakerguard.sound.audio.open_recording`.
+        source: as for :func:`speakerguard.sound.audio.open_recording`, or what that gave.
         min_seconds: least net speech for a score, in seconds.
 
     Raises:
         AudioError: one of its kinds, when the recording cannot be judged.
     """
-    recording = open_recording(source)
+    recording = source if isinstance(source, Recording) else open_recording(source)
     detector = SpeechDetector()
     blocks: list[Waveform] = []
     kept: list[npt.NDArray[np.bool_]] = []

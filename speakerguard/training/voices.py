@@ -25,12 +25,12 @@ import torch
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.journal import Journal
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.sound.espeak import SENTENCES, Espeak, Voice, variants
 from speakerguard.sound.voice import change_voice, mix_voices
-from speakerguard.training.batches import each_tenth
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report
 from speakerguard.training.teacher import teach
 from speakerguard.verification.profile import centroid
 
@@ -45,7 +45,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Plan:
+class VoicePlan:
     """What to make; the same plan makes the same voices, to the sample.
 
     Attributes:
@@ -79,7 +79,7 @@ class Candidate:
 
 
 def make_voices(
-    corpus: Path, out: Path, plan: Plan, cache: Path, report: Report = print
+    corpus: Path, out: Path, plan: VoicePlan, cache: Path, report: Report = print
 ) -> list[dict[str, Any]]:
     """Make, judge and keep voices below ``out``; the same call goes on after a kill.
 
@@ -102,11 +102,11 @@ def make_voices(
         raise UsageError("a voice needs 2 clips or more, to be compared, and 1 try or more.")
     speech = prepare(corpus, cache, True, default_workers(), each_tenth(report, corpus))
     segments = _segments(speech)
-    heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
-    known = {name: centroid(heard[places]) for name, places in segments.items()}
+    embeddings = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
+    known = {name: centroid(embeddings[places]) for name, places in segments.items()}
     candidates = list(_candidates(plan, segments))
-    out.mkdir(parents=True, exist_ok=True)
-    records = _read_journal(out, plan, speech)
+    journal = Journal(out / JOURNAL, {"plan": asdict(plan), "speech": speech.folder.name})
+    records = {record["name"]: record for record in journal.read()}
     for record in records.values():
         if record["kept"]:
             known[record["name"]] = np.array(record["mean"], np.float32)
@@ -118,13 +118,12 @@ def make_voices(
             if record["kept"]:
                 known[candidate.name] = np.array(record["mean"], np.float32)
                 record["clips"] = _write(out / candidate.name, clips)
-            with (out / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(record, ensure_ascii=False) + "\n")
+            journal.append(record)
             records[candidate.name] = record
             progress(done, len(candidates))
-    made = [records[candidate.name] for candidate in candidates]
-    _write_manifest(out, made)
-    return made
+    judged = [records[candidate.name] for candidate in candidates]
+    _write_manifest(out, judged)
+    return judged
 
 
 def summary(records: Sequence[dict[str, Any]]) -> str:
@@ -151,7 +150,7 @@ def _segments(speech: SpeechSet) -> dict[str, list[int]]:
     return found
 
 
-def _candidates(plan: Plan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
+def _candidates(plan: VoicePlan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
     """All voices to try: every speaker's first ones come before anybody's second ones."""
     usable = [name for name, places in segments.items() if len(places) > 1]
     if len(usable) < 2:
@@ -209,13 +208,15 @@ def _judge(
     clips: list[bytes],
     candidate: Candidate,
     known: dict[str, Vectors],
-    plan: Plan,
+    plan: VoicePlan,
 ) -> dict[str, Any]:
     """What the teacher hears in the clips as stored, and whether that is a voice apart."""
     with torch.inference_mode():
-        heard = np.stack([teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips])
-    mean = centroid(heard)
-    coherence = _round((heard @ heard.T)[np.triu_indices(len(heard), 1)].mean())
+        rows = [teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips]
+    embeddings = np.stack(rows)
+    mean = centroid(embeddings)
+    between = (embeddings @ embeddings.T)[np.triu_indices(len(rows), 1)]
+    coherence = _round(between.mean())
     cosines = np.stack(list(known.values())) @ mean
     nearest = int(cosines.argmax())
     cosine = _round(cosines[nearest])
@@ -244,31 +245,6 @@ def _write(folder: Path, clips: list[bytes]) -> list[str]:
     for name, clip in zip(names, clips, strict=True):
         (folder / name).write_bytes(clip)
     return names
-
-
-def _read_journal(out: Path, plan: Plan, speech: SpeechSet) -> dict[str, dict[str, Any]]:
-    """Candidates judged before, by name; a line cut off by a kill is dropped.
-
-    Raises:
-        UsageError: they belong to another plan or corpus.
-    """
-    path, header = out / JOURNAL, json.dumps({"plan": asdict(plan), "speech": speech.folder.name})
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if lines and lines[0] != header:
-        raise UsageError(
-            f"{out} holds voices made with other settings or of another corpus. Choose another "
-            "folder, or remove it."
-        )
-    records = {}
-    for line in lines[1:]:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[record["name"]] = record
-    kept = [header, *(json.dumps(record, ensure_ascii=False) for record in records.values())]
-    replace_file(path, "\n".join(kept) + "\n")
-    return records
 
 
 def _write_manifest(out: Path, records: Sequence[dict[str, Any]]) -> None:
