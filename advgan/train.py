@@ -9,8 +9,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from advgan.training.config import (
     AdversarialConfig,
     AttackerRunConfig,
@@ -22,7 +20,7 @@ from speakerguard.cli.ending import ending
 from speakerguard.progress import Report
 from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
-from speakerguard.training.loop import Loop, Task
+from speakerguard.training.loop import Loop, Task, torch_threads
 
 SCHEMAS: dict[str, type[AttackerRunConfig]] = {
     "vc": VcConfig,
@@ -39,8 +37,8 @@ def train(kind: str, path: Path, report: Report = print) -> float:
         SpeakerguardError: of a kind that says what to do.
     """
     config = load_as(path, SCHEMAS[kind])
-    torch.set_num_threads(config.threads)
-    return Loop(config, task_of(config, report), report).run()
+    with torch_threads(config.threads):  # what a task prepares repeats exactly, too
+        return Loop(config, task_of(config, report), report).run()
 
 
 def task_of(config: AttackerRunConfig, report: Report = print) -> Task:
