@@ -15,7 +15,7 @@ PAGES = [
     for pattern in ("*.md", "docs/*.md", "checkpoints/*/README.md")
     for path in sorted(ROOT.glob(pattern))
 ]
-GENERATED = ("commands/", "api/")  # by docs/_ext/generated.py
+GENERATED = ("commands/", "api/", "cards/")  # by docs/_ext/generated.py
 
 
 def rooms() -> list[str]:
