@@ -19,7 +19,7 @@ FAIL_ON ?= error
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report test check enroll verify attack train results bench lock clean
+.PHONY: help install demo report test check docs enroll verify attack train results bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,10 +43,14 @@ report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=camp
 test: $(STAMP) ## the whole test suite; ARGS="-m corpus" for what ../shared adds
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-check: $(STAMP) ## format, lint and types
+check: $(STAMP) ## format, lint, types and the site's links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) docs
+
+docs: $(STAMP) ## the site, in docs/_build/html; a link or reference that leads nowhere fails
+	$(BIN)/python -m sphinx -W -n --keep-going -q docs docs/_build/html
 
 enroll: $(STAMP) ## enrol a voice: SPEAKER=alice AUDIO="a1.wav a2.wav"
 	@test -n "$(SPEAKER)" -a -n "$(AUDIO)" || { echo 'usage: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"'; exit 2; }
@@ -63,14 +67,16 @@ attack: $(STAMP) ## convert a voice and ask the guard: SOURCE=src.wav TARGET=tgt
 train: $(STAMP) ## train a guard: CONFIG=configs/guard.yaml; goes on after an interruption
 	$(BIN)/speakerguard train --config $(CONFIG)
 
-results: $(STAMP) ## measure the guard on the trials of ROOT and renew the README's table
+results: $(STAMP) ## measure the guard on the trials of ROOT and renew the tables
 	$(BIN)/python tools/results.py $(if $(ROOT),--root "$(ROOT)")
+	$(BIN)/python tools/summary.py
 
-bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the README's table of speed
+bench: $(STAMP) ## time the guard beside its peers on ROOT and renew the tables
 	$(BIN)/python tools/bench.py $(if $(ROOT),--root "$(ROOT)")
+	$(BIN)/python tools/summary.py
 
 lock: ## renew the locks from pyproject.toml
 	$(PYTHON) tools/lock.py
 
 clean: ## remove the environment and caches, not data or runs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build docs/_build *.egg-info

@@ -1,4 +1,4 @@
 """The attacker: adversarial speech made by voice conversion, to test the guard.
 
-It imports ``speakerguard``, never the other way round. Its parts arrive with their own issue.
+It imports ``speakerguard``, never the other way round.
 """

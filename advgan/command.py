@@ -1,12 +1,9 @@
-"""How the attacker's commands end, and how they share their work among processes."""
+"""What the attacker's commands share: an option's type, and work spread over processes."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pickle
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,51 +11,13 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import NoReturn, TypeVar
 
-from speakerguard.errors import BUG, SpeakerguardError, UsageError
-from speakerguard.extras import named
-from speakerguard.sound.audio import printable
+from speakerguard.errors import UsageError, printable
 from speakerguard.workers import begin_worker
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _AHEAD = 2  # jobs that wait for each worker
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-@contextlib.contextmanager
-def ending(program: str, after_stop: str = "the same command goes on") -> Iterator[None]:
-    """Turn errors and Ctrl-C into one line on standard error and an exit code.
-
-    Args:
-        after_stop: what Ctrl-C leaves, or how to go on.
-
-    >>> with ending("advgan-x"):
-    ...     raise UsageError("no such file.")
-    Traceback (most recent call last):
-    SystemExit: 2
-    """
-    try:
-        with named(program):
-            yield
-    except SpeakerguardError as error:
-        print(f"{program}: {printable_lines(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        advice = "Check the path, its permissions and the disk."
-        print(f"{program}: {printable(error)}. {advice}", file=sys.stderr)
-        sys.exit(UsageError.exit_code)
-    except KeyboardInterrupt:
-        print(f"{program}: stopped; {after_stop}.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception:  # nobody foresaw it
-        traceback.print_exc()
-        sys.exit(BUG)
-
-
-def printable_lines(text: object) -> str:
-    """``text`` of several lines, each as :func:`speakerguard.sound.audio.printable` has it."""
-    return "\n".join(map(printable, str(text).split("\n")))
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +36,13 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def one_thread() -> None:
+    """The same sums in the same order, however many processes there are; for a whole program."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def work(
@@ -136,8 +102,6 @@ def work(
 def _begin(packed: bytes) -> None:
     """Workers share the machine, a thread each."""
     begin_worker()
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread()
     if prepare := pickle.loads(packed):
         prepare()

@@ -6,13 +6,14 @@ recordings than the one that was converted to. Without a shipped generator nothi
 
 from __future__ import annotations
 
-from advgan.command import ending
+from advgan.command import one_thread
 from advgan.conversion.converter import default_generator
 from advgan.conversion.fitting import STEPS
-from advgan.infer import OUT, Session, Settings, describe
-from speakerguard.demo import choose, find_data
-from speakerguard.errors import CheckpointError
-from speakerguard.sound.audio import printable
+from advgan.conversion.session import Session, Settings
+from advgan.infer import OUT, describe
+from speakerguard.cli.ending import ending
+from speakerguard.errors import CheckpointError, printable
+from speakerguard.evaluation.demo_set import choose, find_data
 
 
 def main() -> None:
@@ -25,12 +26,13 @@ def main() -> None:
     root, _ = find_data()
     (_, spoken), (_, wanted) = list(choose(root).items())[:2]
     print("\nan attack: one speaker's words in another's voice\n")
-    record = Session(Settings(steps=STEPS)).attack(
+    converted = Session(Settings(steps=STEPS)).attack(
         root / spoken[-1], root / wanted[-1], OUT / "demo", enrol=[root / wanted[0]]
     )
-    print(describe(record))
+    print(describe(converted))
 
 
 if __name__ == "__main__":
     with ending("advgan.demo", "nothing of it is kept"):
+        one_thread()
         main()

@@ -13,21 +13,24 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from advgan.command import Parser, at_least, ending, work
-from advgan.infer import Session, Settings, add_settings, load_session, settings_of
+from advgan.command import Parser, at_least, one_thread, work
+from advgan.conversion.session import Session, Settings, load_session
+from advgan.infer import add_settings, settings_of
 from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
+from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
+from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import printable
-from speakerguard.training.data import find_utterances, require_speakers
+from speakerguard.sound.corpus import find_utterances, require_speakers
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked
@@ -62,12 +65,12 @@ def choose(corpus: Path, count: int, seed: int) -> list[Pair]:
     while len(pairs) < count:
         order = order or [names[i] for i in rng.permutation(len(names))]
         target = order.pop()
-        heard = voices[target]
-        if len(met[target]) == len(heard) * (len(files) - len(heard)):
+        own = voices[target]
+        if len(met[target]) == len(own) * (len(files) - len(own)):
             continue
         while True:
             source = names[(names.index(target) + int(rng.integers(1, len(names)))) % len(names)]
-            first, second = (heard[i] for i in _two(len(heard), rng))
+            first, second = (own[i] for i in _two(len(own), rng))
             said = voices[source][int(rng.integers(len(voices[source])))]
             if (said, first) not in met[target]:
                 break
@@ -88,7 +91,7 @@ def convert(job: Job) -> dict[str, Any]:
     settings, corpus, out, name, pair = job
     row: dict[str, Any] = {"id": name, **_said(pair)}
     try:
-        record = load_session(settings).attack(
+        converted = load_session(settings).attack(
             corpus / pair.source,
             corpus / pair.target,
             out / name,
@@ -99,17 +102,17 @@ def convert(job: Job) -> dict[str, Any]:
         return row | {"error": str(error)}
     return row | {
         "output": f"{name}.wav",
-        "sha256": record["sha256"],
-        "before": record["before"]["score"],
-        "after": record["after"]["score"],
-        "accepted": record["after"]["accepted"],
-        "detector_llr": record["detector_llr"],
-        "dnsmos": record["quality"]["dnsmos"],
-        "word_error_rate": record["quality"]["word_error_rate"],
-        "seconds": record["quality"]["seconds"],
-        "mode": record["mode"],
-        "generator": record["fingerprint"],
-        "vocoder": record["vocoder"],
+        "sha256": converted.sha256,
+        "before": converted.before.score,
+        "after": converted.after.score,
+        "accepted": converted.after.accepted,
+        "detector_llr": converted.detector_llr,
+        "dnsmos": converted.quality["dnsmos"],
+        "word_error_rate": converted.quality["word_error_rate"],
+        "seconds": converted.quality["seconds"],
+        "mode": converted.mode,
+        "generator": converted.fingerprint,
+        "vocoder": converted.vocoder,
     }
 
 
@@ -126,44 +129,15 @@ def run(options: argparse.Namespace) -> int:
     """
     settings: Settings = settings_of(options)
     out: Path = options.output
-    if options.pairs:
-        pairs = read_pairs(options.pairs, options.corpus)[: options.number]
-    else:
-        pairs = choose(options.corpus, options.number or NUMBER, settings.seed)
+    pairs = _pairs(options, settings)
     session = load_session(settings)  # what is wrong with the settings shows at once
     out.mkdir(parents=True, exist_ok=True)
     _keep_settings(out, session, options.corpus)
-    names = [f"{index:06d}" for index in range(len(pairs))]
-    rows = {n: row for n, row in read_journal(out).items() if _whole(out, row)}
-    for name, pair in zip(names, pairs, strict=True):
-        if name in rows and not _said(pair).items() <= rows[name].items():
-            raise UsageError(
-                f"{out} holds conversions of other pairs: the list or the corpus has changed. "
-                "Choose another -o."
-            )
-    todo = [
-        (settings, options.corpus, out, name, pair)
-        for name, pair in zip(names, pairs, strict=True)
-        if name not in rows
-    ]
+    rows = _done(out, pairs)
+    todo = [(settings, options.corpus, out, n, pair) for n, pair in pairs.items() if n not in rows]
     print(f"{len(pairs)} conversions, {len(pairs) - len(todo)} of them done before", flush=True)
-    whole = len(rows.keys() | set(names))
-    started, last = time.monotonic(), 0.0
     try:
-        for done, (_, row) in enumerate(work(convert, todo, options.njobs), start=1):
-            append(out, row)
-            rows[row["id"]] = row
-            if row.get("error"):
-                print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
-            now = time.monotonic()
-            if now - last > 10 or done == len(todo):
-                left = (now - started) / done * (len(todo) - done) / 60
-                accepted = sum(bool(r.get("accepted")) for r in rows.values())
-                print(
-                    f"  {len(rows)}/{whole}  accepted {accepted}  {left:.1f} min left",
-                    flush=True,
-                )
-                last = now
+        _convert_all(todo, rows, out, options.njobs)
     finally:
         ordered = [rows[name] for name in sorted(rows)]  # of a longer run before as well
         write_manifest(out, ordered, vars(settings) | {"corpus": str(options.corpus)})
@@ -171,6 +145,49 @@ def run(options: argparse.Namespace) -> int:
     listed = printable(out / "manifest.tsv")
     print(f"{len(ordered) - failed} converted, {failed} failed; listed in {listed}")
     return failed
+
+
+def _pairs(options: argparse.Namespace, settings: Settings) -> dict[str, Pair]:
+    """Whom to convert to whom, by the name of the result."""
+    if options.pairs:
+        pairs = read_pairs(options.pairs, options.corpus)[: options.number]
+    else:
+        pairs = choose(options.corpus, options.number or NUMBER, settings.seed)
+    return {f"{index:06d}": pair for index, pair in enumerate(pairs)}
+
+
+def _done(out: Path, pairs: Mapping[str, Pair]) -> dict[str, dict[str, Any]]:
+    """What is finished already, by name.
+
+    Raises:
+        UsageError: it is of other pairs.
+    """
+    rows = {name: row for name, row in read_journal(out).items() if _whole(out, row)}
+    for name, pair in pairs.items():
+        if name in rows and not _said(pair).items() <= rows[name].items():
+            raise UsageError(
+                f"{out} holds conversions of other pairs: the list or the corpus has changed. "
+                "Choose another -o."
+            )
+    return rows
+
+
+def _convert_all(
+    todo: Sequence[Job], rows: dict[str, dict[str, Any]], out: Path, njobs: int
+) -> None:
+    """Convert, and add a row for each to ``rows`` and to the journal."""
+    whole, left, last = len(rows) + len(todo), TimeLeft(), 0.0
+    for done, (_, row) in enumerate(work(convert, todo, njobs), start=1):
+        append(out, row)
+        rows[row["id"]] = row
+        if row.get("error"):
+            print(printable(f"  failed {row['id']}: {row['error']}"), file=sys.stderr)
+        now = time.monotonic()
+        if now - last > 10 or done == len(todo):
+            accepted = sum(bool(r.get("accepted")) for r in rows.values())
+            shown = f"  {len(rows)}/{whole}  accepted {accepted}  {left(done, len(todo))}"
+            print(shown, flush=True)
+            last = now
 
 
 def _whole(out: Path, row: dict[str, Any]) -> bool:
@@ -222,6 +239,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; failures of single recordings do not fail it, they are listed."""
     with ending("advgan-generate"):
+        one_thread()
         run(parse(arguments))
 
 

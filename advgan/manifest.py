@@ -7,7 +7,6 @@ killed run loses at most the one in hand. The other two are made from it.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.journal import Journal
 
 JOURNAL, TSV, JSON = "journal.jsonl", "manifest.tsv", "manifest.json"
 COLUMNS = (
@@ -24,21 +24,13 @@ COLUMNS = (
 
 
 def read_journal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished and failed conversions by their id; a line cut off by a kill, or damaged, is no
-    row: what it was about is converted again.
+    """Finished and failed conversions by their id.
+
+    Raises:
+        UsageError: the journal is damaged.
     """
-    path = folder / JOURNAL
-    if not path.exists():
-        return {}
-    rows: dict[str, dict[str, Any]] = {}
-    for line in path.read_text("utf-8", "surrogateescape").split("\n"):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and isinstance(row.get("id"), str):
-            rows[row["id"]] = row
-    return rows
+    rows = Journal(folder / JOURNAL).read()
+    return {str(row["id"]): row for row in rows if "id" in row}
 
 
 def append(folder: Path, row: Mapping[str, Any]) -> None:
@@ -47,20 +39,7 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
     Raises:
         UsageError: it cannot be written, as on a full disk; what is there stays.
     """
-    path = folder / JOURNAL
-    line = json.dumps(row) + "\n"
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            # what a kill left of the line before must not swallow this one
-            whole = file.tell() == 0 or path.read_bytes()[-1:] == b"\n"
-            file.write(line if whole else "\n" + line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror}). Make room, then run the same command "
-            "again: it goes on."
-        ) from None
+    Journal(folder / JOURNAL).append(row)
 
 
 def write_manifest(

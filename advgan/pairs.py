@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
+from speakerguard.evaluation.demo_set import ENROL, choose
 from speakerguard.evaluation.lists import LABELS, bad_line, rows
 from speakerguard.evaluation.trials import locate, read_trials, speaker_of
 
@@ -110,3 +110,9 @@ def demo_pairs(root: Path) -> list[Pair]:
         source = chosen[partner][ENROL].as_posix()
         pairs.append(Pair(source, recordings[ENROL], tuple(recordings[:ENROL])))
     return pairs
+
+
+def training_folder(root: Path) -> Path | None:
+    """The folder ``train`` beside the folder of the recordings, if there is one."""
+    beside = root.resolve().parent / "train"
+    return beside if beside.is_dir() else None

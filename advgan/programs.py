@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advgan.command import ending
+from speakerguard.cli.ending import ending
 
 
 def generate() -> None:

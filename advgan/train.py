@@ -8,13 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from advgan.command import Parser, ending
-from advgan.training.config import AdversarialConfig, DetectorConfig, VcConfig, VocoderRunConfig
+from advgan.command import Parser
+from advgan.training.config import (
+    AdversarialConfig,
+    AttackerRunConfig,
+    DetectorConfig,
+    VcConfig,
+    VocoderRunConfig,
+)
+from speakerguard.cli.ending import ending
+from speakerguard.progress import Report
+from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
-from speakerguard.training.config import load_as
-from speakerguard.training.loop import Loop, Report
+from speakerguard.training.loop import Loop, Task, torch_threads
 
-KINDS = ("vc", "adversarial", "discriminator", "vocoder")
+SCHEMAS: dict[str, type[AttackerRunConfig]] = {
+    "vc": VcConfig,
+    "adversarial": AdversarialConfig,
+    "discriminator": DetectorConfig,
+    "vocoder": VocoderRunConfig,
+}
 
 
 def train(kind: str, path: Path, report: Report = print) -> float:
@@ -23,33 +36,35 @@ def train(kind: str, path: Path, report: Report = print) -> float:
     Raises:
         SpeakerguardError: of a kind that says what to do.
     """
-    # each kind loads its own part alone; the guard's network and its data come with them
-    if kind == "vc":
+    config = load_as(path, SCHEMAS[kind])
+    with torch_threads(config.threads):  # what a task prepares repeats exactly, too
+        return Loop(config, task_of(config, report), report).run()
+
+
+def task_of(config: AttackerRunConfig, report: Report = print) -> Task:
+    """What a configuration trains. Each kind loads its own part alone."""
+    if isinstance(config, VcConfig):
         from advgan.training.vc_task import VcTask
 
-        vc = load_as(path, VcConfig)
-        return Loop(vc, VcTask(vc, report), report).run()
-    if kind == "vocoder":
+        return VcTask(config, report)
+    if isinstance(config, VocoderRunConfig):
         from advgan.training.vocoder_task import VocoderTask
 
-        vocoder = load_as(path, VocoderRunConfig)
-        return Loop(vocoder, VocoderTask(vocoder, report), report).run()
-    if kind == "adversarial":
+        return VocoderTask(config, report)
+    if isinstance(config, AdversarialConfig):
         from advgan.training.adversarial_task import ConvertTask, PerturbTask
 
-        attack = load_as(path, AdversarialConfig)
-        task = ConvertTask if attack.mode == "convert" else PerturbTask
-        return Loop(attack, task(attack, report), report).run()
+        return (ConvertTask if config.mode == "convert" else PerturbTask)(config, report)
+    assert isinstance(config, DetectorConfig)
     from advgan.training.detector_task import DetectorTask
 
-    detector = load_as(path, DetectorConfig)
-    return Loop(detector, DetectorTask(detector, report), report).run()
+    return DetectorTask(config, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = Parser(prog="advgan-train", description=__doc__)
-    parser.add_argument("kind", choices=KINDS, help="what to train")
+    parser.add_argument("kind", choices=SCHEMAS, help="what to train")
     parser.add_argument("--config", "-c", type=Path, required=True, help="a file of configs/")
     options = parser.parse_args(arguments)
     with ending("advgan-train"):

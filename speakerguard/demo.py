@@ -1,37 +1,22 @@
 """``make demo``: enrol a few voices, make true and false claims, show and save what happened.
 
-Speech comes from the first of: the folder ``SPEAKERGUARD_DATA``, the shared corpus's dev split,
-a LibriSpeech part under ``data/``, voices made offline by a synthesiser. Speakers are taken in
-turn from each source of the data; of each, the longest recordings. No score plays a part in that.
+On whose speech is :mod:`speakerguard.evaluation.demo_set`'s to choose.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
-from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.cli.ending import ending
+from speakerguard.evaluation.demo_set import ENROL, OUT, Chosen, choose, find_data
 from speakerguard.evaluation.plots import plot_claims
-from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.sound.audio import printable
-from speakerguard.training.data import find_utterances
 from speakerguard.verification.verifier import Verifier
-
-SPEAKERS = 8
-ENROL = 3  # recordings a speaker; the next one is the probe
-OUT = Path("out/demo")
-
-Chosen = dict[str, list[Path]]  # speakers, and their recordings relative to the data's folder
 
 
 @dataclass(frozen=True)
@@ -54,55 +39,6 @@ class Claim:
         return self.accepted == self.true
 
 
-def find_data() -> tuple[Path, str]:
-    """The folder to take speech from, and a sentence about it."""
-    if named := os.environ.get("SPEAKERGUARD_DATA"):
-        return Path(named), f"speech from {printable(named)}, the folder in SPEAKERGUARD_DATA"
-    shared = Path("../shared/corpus/dev")
-    if shared.is_dir():
-        return shared, "real speech from ../shared/corpus/dev"
-    for part in sorted(Path("data/LibriSpeech").glob("*-*")):
-        if part.is_dir():
-            return part, f"real speech from {part}"
-    from speakerguard.sound.espeak import synthesise
-
-    folder = OUT / "voices"
-    synthesise(folder, speakers=SPEAKERS, utterances=ENROL + 1)
-    return folder, "synthetic voices, made just now: no real speech was found, so expect less of it"
-
-
-def choose(root: Path) -> Chosen:
-    """Speakers and their longest recordings, longest first; sources of the data take turns."""
-    recordings: dict[str, list[Path]] = defaultdict(list)
-    for path in find_utterances(root):
-        recordings[speaker_of(path.as_posix())].append(path)
-    fitting = sorted(speaker for speaker, paths in recordings.items() if len(paths) > ENROL)
-    if len(fitting) < 2:
-        raise UsageError(
-            f"{root}: the demo needs 2 speakers with {ENROL + 1} recordings each, in folders named "
-            f"after them. Here {len(fitting)} of {len(recordings)} speakers have so many."
-        )
-    sources: dict[str, list[str]] = defaultdict(list)
-    for speaker in fitting:
-        sources[source_of(recordings[speaker][0].as_posix())].append(speaker)
-    chosen: list[str] = []
-    while len(chosen) < SPEAKERS and any(sources.values()):
-        for waiting in sources.values():
-            chosen += waiting[:2]  # two of a kind, to make each other's false claims hard
-            del waiting[:2]
-    return {
-        speaker: sorted(recordings[speaker], key=lambda path: -_seconds(root / path))[: ENROL + 1]
-        for speaker in chosen[:SPEAKERS]
-    }
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(soundfile.info(path).duration)
-    except RuntimeError:  # not audio: only taken where there is nothing else
-        return 0.0
-
-
 def enrol(verifier: Verifier, root: Path, chosen: Chosen) -> list[dict[str, Any]]:
     """Enrol everyone."""
     enrolled = []
@@ -118,7 +54,7 @@ def enrol(verifier: Verifier, root: Path, chosen: Chosen) -> list[dict[str, Any]
     return enrolled
 
 
-def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
+def make_claims(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
     """Let everyone's probe make one true and one false claim."""
     claims = []
     short = _short(chosen)
@@ -130,15 +66,15 @@ def claim(verifier: Verifier, root: Path, chosen: Chosen) -> list[Claim]:
         partner = speakers[index ^ 1] if index ^ 1 < len(speakers) else speakers[0]
         for claimed in (speaker, partner):
             answer = verifier.verify(claimed, root / probe)
-            made = Claim(
+            claim = Claim(
                 claimed, speaker, probe.as_posix(), claimed == speaker,
                 answer.accepted, answer.score, answer.cosine, answer.llr, answer.threshold,
             )  # fmt: skip
-            claims.append(made)
+            claims.append(claim)
             print(
-                f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {made.score:+.3f}  "
-                f"{made.cosine:+.3f}  "
-                f"{'ACCEPT' if made.accepted else 'reject'}{'' if made.right else '   <- wrong'}"
+                f"  {short[claimed]:{width}}  {short[speaker]:{width}}  {claim.score:+.3f}  "
+                f"{claim.cosine:+.3f}  "
+                f"{'ACCEPT' if claim.accepted else 'reject'}{'' if claim.right else '   <- wrong'}"
             )
     return claims
 
@@ -177,14 +113,14 @@ def main() -> None:
     verifier = Verifier(store=str(OUT / "profiles.db"))
     point = verifier.calibration.point()
     enrolled = enrol(verifier, root, chosen)
-    claims = claim(verifier, root, chosen)
+    claims = make_claims(verifier, root, chosen)
     unit = verifier.scoring.unit
     print(f"\n  scores in {unit}; threshold {point.threshold:+.3f} ({point.name})")
     print(f"  model {verifier.fingerprint}")
     print("\n  whose voice is it?")
     answers = identify(verifier, root, chosen)
-    true = [made.accepted for made in claims if made.true]
-    false = [not made.accepted for made in claims if not made.true]
+    true = [claim.accepted for claim in claims if claim.true]
+    false = [not claim.accepted for claim in claims if not claim.true]
     seconds = time.monotonic() - started
     print(
         f"\n{sum(true)} of {len(true)} true claims accepted, "
@@ -196,10 +132,10 @@ def main() -> None:
         "seconds": seconds, "recordings_enrolled": ENROL,
         "true_claims": len(true), "true_claims_accepted": sum(true),
         "false_claims": len(false), "false_claims_rejected": sum(false),
-        "enrolled": enrolled, "claims": [asdict(made) for made in claims], "identified": answers,
+        "enrolled": enrolled, "claims": [asdict(claim) for claim in claims], "identified": answers,
     }  # fmt: skip
     replace_file(OUT / "claims.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    scores = [(made.claimed, made.speaker, made.score) for made in claims]
+    scores = [(claim.claimed, claim.speaker, claim.score) for claim in claims]
     plot_claims(scores, point.threshold, OUT / "claims.png", unit)
     print(f"saved: {OUT / 'claims.json'}, {OUT / 'claims.png'}, profiles in {verifier.store.path}")
     print('\nnow yours: make enroll SPEAKER=alice AUDIO="a1.wav a2.wav"')
@@ -207,9 +143,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
+    with ending("speakerguard.demo", "nothing of it is kept"):
         main()
-    except SpeakerguardError as error:
-        print(f"speakerguard: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -5,6 +5,8 @@ The command line turns the class into its exit code, so a script can tell a reje
 voice (1) from a recording that could not be judged (3).
 """
 
+from unicodedata import category
+
 BUG = 70  # exit code for what nobody foresaw, so that it is never taken for a rejection
 
 
@@ -88,3 +90,20 @@ class IncompatibleProfileError(ProfileError):
 
 class StoreError(SpeakerguardError):
     """The profile store cannot be reached, read or written."""
+
+
+def printable(text: object) -> str:
+    """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
+    hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
+    shown = str(text)
+    return "".join(ascii(c)[1:-1] if category(c) in hidden or c in _TURNING else c for c in shown)
+
+
+def printable_lines(text: object) -> str:
+    """``text`` of several lines, each as :func:`printable` has it."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+_TURNING = frozenset(
+    "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)  # text around

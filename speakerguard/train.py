@@ -1,146 +1,24 @@
 """Train the guard: balanced batches, simulated channels, a teacher.
 
 A configuration with a section ``lessons`` follows the teacher alone, frame by frame: that kind of
-run is :mod:`speakerguard.training.student_task`'s.
+run is :mod:`speakerguard.training.student_task`'s; others are
+:mod:`speakerguard.training.guard_task`'s.
 What a run leaves and how it goes on is :mod:`speakerguard.training.loop`'s. Several GPUs:
 ``torchrun --nproc-per-node 2 -m speakerguard.train CONFIG``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
-from speakerguard.network import checkpoint
-from speakerguard.network.model import SpeakerEncoder
-from speakerguard.training import losses
-from speakerguard.training.batches import Batch, BatchSampler
+from speakerguard.cli.ending import ending
+from speakerguard.progress import Report
 from speakerguard.training.config import LessonConfig, TrainConfig, load
-from speakerguard.training.encoder_task import EncoderTask
-from speakerguard.training.hardening import draw_victims, perturb
-from speakerguard.training.loop import STATE_FILE, Loop, Report, descend
-from speakerguard.training.optimisers import optimisers
+from speakerguard.training.guard_task import GuardTask
+from speakerguard.training.loop import Loop
 from speakerguard.training.student_task import StudentTask
-
-TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depend on
-
-
-class GuardTask(EncoderTask):
-    """The guard, from a teacher and from labels."""
-
-    def __init__(self, config: TrainConfig, report: Report = print) -> None:
-        self.config = config
-        super().__init__(config, lambda rank: BatchSampler(config, rank, report))
-        assert isinstance(self.heard, BatchSampler)
-        self.batches = self.heard
-        self.start_from(self._encoder(report))
-        dimension, scale = config.model.dimension, config.loss.scale
-        # With a teacher to follow, the classes are known from the start; a model that was
-        # trained before would unlearn much while random ones found their places.
-        prototypes = self.batches.prototypes() if config.loss.distil_cosine else None
-        self.softmax = losses.MarginSoftmax(dimension, self.batches.voices, scale, prototypes)
-        self.softmax.to(self.device)
-        self.modules = {"encoder": self.encoder, "average": self.average, "softmax": self.softmax}
-        self.parameters = [*self.encoder.parameters(), *self.softmax.parameters()]
-        self.optimisers = optimisers(self.encoder, config, more=self.softmax.parameters())
-        self.parallel: nn.Module = self.encoder
-        if self.world > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(
-                self.encoder, find_unused_parameters=config.frozen > 0
-            )
-
-    def _encoder(self, report: Report) -> SpeakerEncoder:
-        if not self.config.init:
-            if self.config.frozen:
-                raise ConfigError("frozen keeps the trunk that init brings; give an init as well.")
-            return SpeakerEncoder(self.config.model)
-        start, _ = checkpoint.load(checkpoint.resolve(self.config.init))
-        if start.config == self.config.model and not self.config.new_head:
-            return start
-        encoder = SpeakerEncoder(self.config.model)
-        same = {name: getattr(self.config.model, name) for name in TRUNK}
-        if start.config.model_copy(update=same) != start.config:
-            raise CheckpointError(
-                f"{self.config.init}: its network is {start.config}, the configuration asks for "
-                f"{self.config.model}. To keep its trunk under another head, "
-                f"{', '.join(TRUNK)} must be the same."
-            )
-        encoder.trunk.load_state_dict(start.trunk.state_dict())
-        report(f"{self.config.init} gives its trunk; the head starts anew")
-        return encoder
-
-    def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
-        return self.learn_from(next(self.stream), step)
-
-    def learn_from(self, batch: Batch, step: int) -> dict[str, float]:
-        """One step from a batch; returns its losses."""
-        config = self.config
-        grown = min(1.0, step / (config.ramp * config.steps))
-        self.softmax.margin = config.loss.margin * grown
-        waveforms, labels, teacher, sources = (part.to(self.device) for part in batch)
-        victims, goals = self._attack(waveforms, labels, grown)
-        self.parallel.train()
-        frozen = step < config.frozen
-        self.encoder.trunk.requires_grad_(not frozen).train(not frozen)
-        with torch.no_grad():
-            features = self.encoder.front_end(waveforms)
-            _mask_features(features, config, grown)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bfloat16):
-            embeddings = self.parallel(features, features=True)
-        sizes = [len(labels), len(sources), len(sources)]
-        voices, made, targets = embeddings.split(sizes)
-        parts = losses.weighted(config.loss, voices, labels, teacher, self.softmax)
-        if (attacks := config.attacks) and attacks.share:
-            excess = losses.impersonation(voices[victims], voices[goals], attacks.limit)
-            parts["gradient_attacks"] = attacks.weight * excess
-        if attacks and attacks.made:
-            excess = losses.impersonation(made, targets, attacks.limit)
-            parts["conversions"] = attacks.weight * excess
-        if attacks and attacks.keep_source:
-            parts["keep_source"] = attacks.keep_source * losses.distil_cosine(made, sources)
-        total = torch.stack(list(parts.values())).sum()
-        # the encoder's gradients are averaged over processes by its wrapper
-        shared = list(self.softmax.parameters()) if self.world > 1 else []
-        descend(total, self.optimisers.values(), self.parameters, config.clip, shared)
-        return {"loss": total.item(), **{name: part.item() for name, part in parts.items()}}
-
-    def _attack(self, waveforms: Tensor, labels: Tensor, grown: float) -> tuple[Tensor, Tensor]:
-        """Attack some crops in place by gradient; which ones, and whose voices they imitate."""
-        attacks = self.config.attacks
-        if not (attacks and attacks.share):
-            return labels[:0], labels[:0]
-        victims, goals = draw_victims(labels, attacks.share)
-        if len(victims):
-            self.encoder.eval()  # as it will be attacked
-            with torch.no_grad():
-                imitated = self._embed(waveforms[goals])
-            waveforms[victims] = perturb(
-                self._embed, waveforms[victims], imitated, grown * attacks.epsilon, attacks.steps
-            )
-        return victims, goals
-
-    def _embed(self, waveforms: Tensor) -> Tensor:
-        features = self.encoder.front_end(waveforms)  # in full precision
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            embeddings: Tensor = self.encoder(features, features=True)
-        return embeddings
-
-    def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """See :meth:`Task.check`."""
-        voices = len(tensors["softmax/weight"])
-        if voices != self.batches.voices:
-            folders = ", ".join(map(str, self.config.data.folders))
-            raise CheckpointError(
-                f"{self.config.out / STATE_FILE}: trained on {voices} voices, {folders} now holds "
-                f"{self.batches.voices}. Choose another `out`, or remove that folder to start over."
-            )
 
 
 def loop(config: TrainConfig | LessonConfig, report: Report = print) -> Loop:
@@ -149,18 +27,6 @@ def loop(config: TrainConfig | LessonConfig, report: Report = print) -> Loop:
     if isinstance(config, LessonConfig):
         return Loop(config, StudentTask(config, told), told)
     return Loop(config, GuardTask(config, told), told)
-
-
-def _mask_features(features: Tensor, config: TrainConfig, strength: float) -> None:
-    """SpecAugment (Park et al. 2019) in place: hide one band and one stretch of each clip."""
-    _, frames, bands = features.shape
-    for most, size, axis in ((config.bands_masked, bands, 2), (config.frames_masked, frames, 1)):
-        width = (torch.rand(len(features)) * (int(most * strength) + 1)).int()
-        start = (torch.rand(len(features)) * (size - width + 1)).int()
-        index = torch.arange(size)
-        hidden = (index >= start[:, None]) & (index < (start + width)[:, None])
-        hidden = hidden.to(features.device)
-        features.masked_fill_(hidden[:, None, :] if axis == 2 else hidden[:, :, None], 0.0)
 
 
 def train(path: Path, report: Report = print, init: str | None = None) -> float:
@@ -175,10 +41,14 @@ def train(path: Path, report: Report = print, init: str | None = None) -> float:
     return loop(config, report).run()
 
 
+def main() -> None:
+    """``python -m speakerguard.train CONFIG``."""
+    parser = argparse.ArgumentParser("python -m speakerguard.train", description="Train a guard.")
+    parser.add_argument("config", type=Path, help="such as configs/guard.yaml")
+    path = parser.parse_args().config
+    with ending("speakerguard.train"):
+        train(path, lambda line: print(line, flush=True))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m speakerguard.train CONFIG, such as configs/guard.yaml")
-    try:
-        train(Path(sys.argv[1]), lambda line: print(line, flush=True))
-    except SpeakerguardError as error:
-        sys.exit(str(error))
+    main()

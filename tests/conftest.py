@@ -1,7 +1,8 @@
 """What several test files share."""
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if MORE_WITH & set(getattr(item, "fixturenames", ())):
             item.add_marker("corpus")
+
+
+@pytest.fixture(autouse=True)
+def _broken_pipes_stay_errors() -> Iterator[None]:
+    """A program that a test runs in this process would have them end all tests from then on."""
+    yield
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

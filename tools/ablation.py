@@ -4,7 +4,7 @@
 
 Every head sits on the shipped guard's trunk, which stays frozen. Each is judged untrained, as it
 was bolted on back then, and after the same steps on the same batches. The table goes between
-``<!-- ablation -->`` and ``<!-- /ablation -->`` in README.md, the figures to
+``<!-- ablation -->`` and ``<!-- /ablation -->`` on the pages that have these, the figures to
 ``checkpoints/guard/ablation.json``. A run that was interrupted goes on.
 """
 
@@ -14,11 +14,14 @@ import argparse
 import json
 from pathlib import Path
 
-from speakerguard.files import replace_file, replace_section
+from pages import ROOT, renew
+
+from speakerguard.cli.ending import ending
+from speakerguard.files import replace_file
 from speakerguard.network import checkpoint
 from speakerguard.network.model import ModelConfig
-from speakerguard.train import GuardTask
 from speakerguard.training.config import TrainConfig, load
+from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.loop import Loop
 
 HEADS = {
@@ -32,17 +35,27 @@ HEADS = {
 def main() -> None:
     """Judge every head, train it, judge it again, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path("configs/ablation.yaml"))
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/ablation.yaml")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     options = parser.parse_args()
-    config = load(options.config)
+    with ending("ablation"):
+        compare(options.config, options.out)
+
+
+def compare(path: Path, out: Path) -> None:
+    """Judge every head by the configuration in ``path``, and write.
+
+    Raises:
+        SpeakerguardError: of a kind that says what to do.
+    """
+    config = load(path)
     trunk = checkpoint.fingerprint(checkpoint.resolve(str(config.init)) / checkpoint.MODEL_FILE)
-    rows = {head: judge(config, head, options.out / trunk) for head in HEADS}
+    rows = {head: judge(config, head, out / trunk) for head in HEADS}
     replace_file(
         checkpoint.folder() / "guard" / "ablation.json",
         json.dumps({"steps": config.steps, "heads": rows}, indent=2) + "\n",
     )
-    replace_section(Path("README.md"), "ablation", table(rows, config.steps))
+    renew("ablation", table(rows, config.steps))
 
 
 def judge(config: TrainConfig, head: str, out: Path) -> dict[str, float]:

@@ -5,7 +5,7 @@
 Every row converts (or leaves alone) each pair of a list, saves it as 16-bit WAV, reads it back and
 scores it against a profile of the pair's enrolment, another recording than the one that was
 converted to. Thresholds are the models' own and frozen. Goes on after a kill; prints a Markdown
-table and writes it with ``table.json`` to the folder, and with ``--readme`` to README.md.
+table and writes it with ``table.json`` to the folder, and with ``--readme`` to the pages.
 """
 
 from __future__ import annotations
@@ -24,42 +24,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import SPEECH, renew
 
-from advgan.command import at_least, ending
+from advgan.command import at_least
 from advgan.conversion.converter import (
     ADVERSARIAL,
     PERTURBER,
     PLAIN,
     Converter,
     Copier,
-    Heard,
     PerturbingConverter,
-    hear,
-    save_wav,
-)  # fmt: skip
+)
 from advgan.conversion.fitting import STEPS
-from advgan.judging.judge import DISCRIMINATOR, Detector, Judge, quality
+from advgan.conversion.recording import Utterance, load_utterance
+from advgan.judging.judge import DISCRIMINATOR, Detector, Judge
+from advgan.judging.quality import quality
 from advgan.judging.words import Transcript, compare, transcribe
 from advgan.manifest import append, read_journal
 from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
-from advgan.report.tally import exact_interval
+from advgan.victim.pcm import save_wav
+from speakerguard.cli.ending import ending
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
-from speakerguard.evaluation.bootstrap import Interval
+from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.trials import speaker_of, spread
-from speakerguard.files import file_hash, replace_file, replace_section
+from speakerguard.files import file_hash, replace_file
+from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import SAMPLE_RATE, read
 
-Make = Callable[[Heard, Heard], tuple[np.ndarray, int]]
-REPLICATES = 1000
+Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
 EPSILON = 0.001  # after fitting: 33 steps of 16 bits, about 42 dB under the speech
 ATTACKS = (PLAIN, ADVERSARIAL, PERTURBER)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of the table: a title, how a pair becomes what is presented, and by what weights."""
 
     key: str
@@ -68,14 +69,16 @@ class Row:
     weights: str = ""
 
 
-def rows(options: argparse.Namespace) -> list[Row]:
+def rows(options: argparse.Namespace) -> list[TableRow]:
     """The controls, then every attack whose weights are there."""
     named = named_models(options.load)
     copier = Copier(options.vocoder)
     vocoder = copier.vocoder.name
     found = [
-        Row("zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)),
-        Row("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
+        TableRow(
+            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)
+        ),
+        TableRow("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
     fitted = f"plain AGAIN-VC, its voice fitted in {options.steps} steps"
     for key, title, model, steps, epsilon in (
@@ -91,15 +94,15 @@ def rows(options: argparse.Namespace) -> list[Row]:
                 )
                 how = (f" {fitted}" if steps else "") + (f" {title}" if epsilon else "")
                 weights = f"{converter.fingerprint} {vocoder}{how}"
-                found.append(Row(key, title, _made_by(converter), weights))
+                found.append(TableRow(key, title, _made_by(converter), weights))
         elif not steps:
             print(f"no weights for {key!r}: row left out (see --load)", file=sys.stderr)
     if PERTURBER in named or checkpoint.shipped(PERTURBER):
         with _left_out(PERTURBER, PERTURBER in named):
             perturbing = PerturbingConverter(named.get(PERTURBER), options.judges[0])
             title = f"perturbation, eps {perturbing.epsilon:g}"
-            found.append(Row(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
-    found.append(Row(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
+            found.append(TableRow(PERTURBER, title, _made_by(perturbing), perturbing.fingerprint))
+    found.append(TableRow(GENUINE, "genuine target", lambda _, t: (t.waveform, SAMPLE_RATE)))
     return found
 
 
@@ -132,7 +135,7 @@ def _made_by(converter: Converter | PerturbingConverter | Copier) -> Make:
 
 
 def measure(
-    row: Row, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
+    row: TableRow, pairs: Sequence[Pair], options: argparse.Namespace, judges: Sequence[Judge],
     detector: Detector | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record a pair: scores by every judge, quality, time; those already there are kept.
@@ -148,16 +151,17 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     before = read_journal(folder)
     done = {i: r for i, r in before.items() if r["asked"] == asked}
-    started, records = time.monotonic(), []
-    for index, pair in enumerate(pairs):
-        name = "|".join(pair.files)
+    names = ["|".join(pair.files) for pair in pairs]
+    missing = [name for name in names if name not in done]
+    left, records = TimeLeft(), []
+    for index, (name, pair) in enumerate(zip(names, pairs, strict=True)):
         if name not in done:
             path, old = folder / f"{index:04d}.wav", before.get(name, {})
-            source = hear(options.root / pair.source)
+            source = load_utterance(options.root / pair.source)
             if old.get("made") == made and path.is_file() and file_hash(path) == old["sha256"]:
                 seconds = old["conversion_seconds"]
             else:
-                target = hear(options.root / pair.target, speech_only=True)
+                target = load_utterance(options.root / pair.target, speech_only=True)
                 seconds = _convert(row, source, target, path)
             done[name] = {
                 "id": name, "asked": asked, "made": made, "sha256": file_hash(path),
@@ -167,13 +171,13 @@ def measure(
             append(folder, done[name])
         records.append({**done[name], "source": pair.source, "target": pair.target})
         if (index + 1) % 10 == 0:
-            pace = (time.monotonic() - started) / (index + 1)
-            print(f"  {row.key} {index + 1}/{len(pairs)}, "
-                  f"{pace * (len(pairs) - index - 1) / 60:.1f} min left", flush=True)  # fmt: skip
+            judged = sum(name in done for name in missing)
+            rest = left(judged, len(missing))
+            print(f"  {row.key} {index + 1}/{len(pairs)}, {rest}", flush=True)
     return records
 
 
-def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
+def _convert(row: TableRow, source: Utterance, target: Utterance, path: Path) -> float:
     """Make what is presented, and save it; returns the seconds that the making took."""
     started = time.perf_counter()
     waveform, rate = row.make(source, target)
@@ -183,7 +187,7 @@ def _convert(row: Row, source: Heard, target: Heard, path: Path) -> float:
 
 
 def _measure(
-    row: Row, pair: Pair, source: Heard, path: Path, options: argparse.Namespace,
+    row: TableRow, pair: Pair, source: Utterance, path: Path, options: argparse.Namespace,
     judges: Sequence[Judge], detector: Detector | None,
 ) -> dict[str, Any]:  # fmt: skip
     root: Path = options.root
@@ -194,7 +198,7 @@ def _measure(
         ).score
     return {
         "scores": scores,
-        "quality": quality(path, source),
+        "quality": quality(read(path), source.waveform),
         "words": _words(root / pair.source, path, row) if options.words else None,
         "llr": _detected(detector, path),
     }
@@ -207,7 +211,7 @@ def _detected(detector: Detector | None, path: Path) -> float | None:
     return None
 
 
-def _words(source: Path, path: Path, row: Row) -> dict[str, Any] | None:
+def _words(source: Path, path: Path, row: TableRow) -> dict[str, Any] | None:
     """What a recogniser hears in the saved file beside the source; None where that says nothing."""
     if row.key == GENUINE or not (said := said_in(source)) or not said.understood:
         return None
@@ -227,42 +231,19 @@ def profile(judge: Judge, enrolled: tuple[Path, ...]) -> Embedding:
     return judge.profile(enrolled)
 
 
-def share(
-    accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str], seed: int = 0
-) -> tuple[float, Interval]:
-    """Share accepted, and its 95 % interval over resampled speakers on both sides of the pairs.
-
-    Where all ended alike, it is the exact one for as many cases as there are targets.
-    """
-    values = np.asarray(accepted, dtype=float)
-    names, index = np.unique([*sources, *targets], return_inverse=True)
-    left, right = index[: len(values)], index[len(values) :]
-    within = left == right
-    rng, drawn_shares = np.random.default_rng(seed), []
-    for _ in range(REPLICATES):
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(float)
-        weights = drawn[left] * np.where(within, 1.0, drawn[right])
-        if weights.any():
-            drawn_shares.append(float((weights * values).sum() / weights.sum()))
-    if values.all() or not values.any():
-        return float(values.mean()), Interval(*exact_interval(values.mean(), len(set(targets))))
-    low, high = np.quantile(drawn_shares, [0.025, 0.975])
-    return float(values.mean()), Interval(float(low), float(high))
-
-
 def _shares(
     prefix: str, accepted: Sequence[bool], sources: Sequence[str], targets: Sequence[str]
 ) -> dict[str, float]:
-    value, interval = share(accepted, sources, targets)
+    interval = share_interval(accepted, targets, sources)
     return {
-        f"{prefix}accepted": value,
+        f"{prefix}accepted": float(np.mean(accepted)),
         f"{prefix}low": interval.low,
         f"{prefix}high": interval.high,
     }
 
 
 def summarise(
-    row: Row, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
+    row: TableRow, records: Sequence[Mapping[str, Any]], judges: Sequence[Judge]
 ) -> dict[str, Any]:
     """The figures of one line."""
     genuine = row.key == GENUINE
@@ -274,12 +255,12 @@ def summarise(
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
         both = [voice and speech for voice, speech in zip(passed, real, strict=True)]
-        heard = [s for s in scores if s is not None]
+        judged = [s for s in scores if s is not None]
         line[judge.name] = {
             **_shares("", passed, sources, targets),
             **_shares("guarded_", both, sources, targets),
-            "threshold": judge.point.threshold, "no_speech": len(scores) - len(heard),
-            "mean_score": float(np.mean(heard)) if heard else None,
+            "threshold": judge.point.threshold, "no_speech": len(scores) - len(judged),
+            "mean_score": float(np.mean(judged)) if judged else None,
         }  # fmt: skip
     for figure in ("dnsmos", "stoi_to_source", "pitch_correlation"):
         found = [v for r in records if (v := r["quality"][figure]) is not None]
@@ -293,8 +274,8 @@ def summarise(
     line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
     seconds = sum(r["conversion_seconds"] for r in records)
     length = sum(r["quality"]["seconds"] for r in records)
-    made = row.key not in {GENUINE, "zero-effort"}
-    line["real_time"] = length / max(seconds, 1e-9) if made else None
+    converted = row.key not in {GENUINE, "zero-effort"}
+    line["real_time"] = length / max(seconds, 1e-9) if converted else None
     return line
 
 
@@ -334,7 +315,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--root", type=Path, default=Path("../shared/corpus/dev"))
+    add("--root", type=Path, default=SPEECH)
     add("--pairs", type=Path, help="source, target, enrol…; default: vc_pairs.tsv of the root")
     add("--limit", type=at_least(1), help="so many pairs, evenly from the list; default: all")
     add("--judges", nargs="+", default=["guard", "campplus", "resemblyzer"])
@@ -343,7 +324,7 @@ def main() -> None:
     add("--vocoder", help="griffin-lim, or a trained vocoder; default: the shipped one if any")
     add("--steps", type=at_least(1), default=STEPS, help="of fitting; default %(default)s")
     add("--no-words", dest="words", action="store_false", help="spare the speech recogniser's time")
-    add("--readme", action="store_true", help="put the table into README.md, too")
+    add("--readme", action="store_true", help="put the table into the pages, too")
     add("--out", type=Path, default=Path("runs/attack-table"))
     options = parser.parse_args()
     with ending("attack_table"):
@@ -377,7 +358,7 @@ def run(options: argparse.Namespace) -> None:
     replace_file(options.out / "table.json", json.dumps({**about, "rows": lines}, indent=2) + "\n")
     replace_file(options.out / "table.md", table + "\n")
     if options.readme:
-        replace_section(Path("README.md"), "attacks", f"{table}\n\nOn {len(pairs)} pairs.")
+        renew("attacks", f"{table}\n\nOn {len(pairs)} pairs.")
     print(f"\n{table}\n\nsaved: {options.out / 'table.json'}, {options.out / 'table.md'}")
 
 

@@ -13,7 +13,7 @@ import argparse
 import math
 from pathlib import Path
 
-from advgan.command import ending
+from speakerguard.cli.ending import ending
 from speakerguard.errors import UsageError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder

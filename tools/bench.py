@@ -1,4 +1,4 @@
-"""Time the guard and its peers side by side, and renew the README's table of speed.
+"""Time the guard and its peers side by side, and renew the table of speed.
 
     python tools/bench.py [--root ../shared/corpus/dev] [--rounds 5] [--systems guard campplus]
 
@@ -6,7 +6,7 @@ Every figure is the median over rounds in which the systems take turns, so that 
 the machine hits all of them. *Cold* is a whole process with warm disk caches: for the guard
 ``speakerguard verify`` on one clip of about 5 s, for the others the shortest program that embeds
 it. *Throughput* is seconds of speech embedded a second, one clip after another, features included,
-decoding and speech detection not. Written to results/bench.json and between the marks in README.md.
+decoding and speech detection not. Written to results/bench.json and between the marks of the pages.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from advgan.command import ending
-from speakerguard.files import replace_file, replace_section
+from pages import ROOT, SPEECH, renew
+
+from speakerguard.cli.ending import ending
+from speakerguard.errors import UsageError
+from speakerguard.files import replace_file
 from speakerguard.network import checkpoint
 from speakerguard.sound.speech import load_speech
 
-OUT = Path("results/bench.json")
+OUT = ROOT / "results/bench.json"
 SYSTEMS = {  # title, model, engine
     "guard": ("guard, ONNX Runtime", "guard", "onnxruntime"),
     "guard-int8": ("guard, 8 bits, ONNX Runtime", "guard-int8", "onnxruntime"),
@@ -42,16 +45,16 @@ REFERENCE = "resemblyzer"
 CLIPS, COLD_SECONDS = 25, 5.0
 COLD = """
 import sys
-from speakerguard import engines
+from speakerguard.embedders.load import load
 from speakerguard.sound.speech import load_speech
-engines.load(sys.argv[1]).embed([load_speech(sys.argv[2]).samples])
+load(sys.argv[1]).embed([load_speech(sys.argv[2]).samples])
 """
 
 
 def main() -> None:
     """Measure all systems in turn, then write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
+    parser.add_argument("--root", type=Path, default=SPEECH)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=present())
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
@@ -69,7 +72,7 @@ def main() -> None:
     replace_file(OUT, json.dumps(report, indent=2) + "\n")
     table = describe(report)
     print(table)
-    replace_section(Path("README.md"), "bench", table)
+    renew("bench", table)
 
 
 def present() -> list[str]:
@@ -87,7 +90,7 @@ def choose(root: Path, scratch: Path) -> Path:
     """A JSON list of files, evenly spread; the first lies nearest to COLD_SECONDS."""
     found = sorted(path for path in root.rglob("*") if path.suffix in {".opus", ".flac", ".wav"})
     if not found:
-        sys.exit(f"{root}: no recordings. Name a folder that has some with --root.")
+        raise UsageError(f"{root}: no recordings. Name a folder that has some with --root.")
     files = found[:: max(1, len(found) // CLIPS)][:CLIPS]
     files.sort(key=lambda path: abs(load_speech(path, 0).total_seconds - COLD_SECONDS))
     listed = scratch / "clips.json"
@@ -148,7 +151,7 @@ def timed(line: list[str], environment: dict[str, str]) -> dict[str, float]:
         took = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):
-        sys.exit(f"failed: {' '.join(line)}")
+        raise UsageError(f"failed: {' '.join(line)}")
     return {
         "cold_s": took,
         "cold_cpu_s": usage.ru_utime + usage.ru_stime,

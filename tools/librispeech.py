@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import shutil
 import ssl
-import sys
 import tarfile
 import time
 import urllib.error
@@ -29,6 +28,9 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from speakerguard.cli.ending import ending
+from speakerguard.errors import UsageError
 
 MIRROR = "https://www.openslr.org/resources/12"
 MIRRORS = "https://us.openslr.org/resources/12, https://openslr.elda.org/resources/12"
@@ -55,7 +57,7 @@ _NETWORK_ERRORS = (
 )
 
 
-class LibrispeechError(Exception):
+class LibrispeechError(UsageError):
     """A part cannot be had; the message says why and what to do."""
 
 
@@ -178,8 +180,8 @@ def extract(archive: Path, target: Path, progress: Progress) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 when every part is there, 1 with a message when one is not."""
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; 0 when every part is there, 2 with a message when one is not."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -199,27 +201,19 @@ def main(arguments: list[str] | None = None) -> int:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    try:
-        with Progress(*columns) as progress:
-            for part in options.parts:
+    stop = "run this again to go on"
+    with ending("librispeech", stop), Progress(*columns) as progress:
+        for part in options.parts:
+            try:
                 new = fetch(part, options.into, options.mirror, options.keep_archives, progress)
-                state = "ready" if new else "already there"
-                progress.print(f"{options.into / TOP / part}: {state}", soft_wrap=True)
-    except LibrispeechError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"{error.filename or options.into}: {error.strerror}. Name a folder that can be "
-            "written with --into.",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped. Run this again to go on.", file=sys.stderr)
-        return 130
-    return 0
+            except OSError as error:
+                raise LibrispeechError(
+                    f"{error.filename or options.into}: {error.strerror}. Name a folder that can "
+                    "be written with --into."
+                ) from None
+            state = "ready" if new else "already there"
+            progress.print(f"{options.into / TOP / part}: {state}", soft_wrap=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

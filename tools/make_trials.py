@@ -5,14 +5,15 @@ fixed seed; each is claimed by up to five others of the speaker and by ten of ot
 same source, since another microphone would give a stranger away.
 """
 
+import argparse
 import random
-import sys
 from pathlib import Path
 
-from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.cli.ending import ending
+from speakerguard.errors import UsageError
 from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.training.data import find_utterances
+from speakerguard.sound.corpus import find_utterances
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 
@@ -55,15 +56,13 @@ def _source(recordings: list[str]) -> str:
 
 def main() -> None:
     """Write the list and say how long it is."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python tools/make_trials.py FOLDER")
-    root = Path(sys.argv[1])
-    try:
-        lines = make_trials(root)
-    except SpeakerguardError as error:
-        sys.exit(str(error))
-    replace_file(root / "trials.txt", "\n".join(lines) + "\n")
-    print(f"{root / 'trials.txt'}: {len(lines)} trials")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    path = parser.parse_args().folder / "trials.txt"
+    with ending("make_trials", "nothing was written"):
+        lines = make_trials(path.parent)
+        replace_file(path, "\n".join(lines) + "\n")
+        print(f"{path}: {len(lines)} trials")
 
 
 if __name__ == "__main__":

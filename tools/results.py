@@ -5,9 +5,11 @@
 A system is a model by plain cosines, or with its scores set against its cohort, as it decides by
 default. Each one's figures go to ``results.json`` or ``results-asnorm.json`` in the model's folder
 below ``checkpoints/``, with pictures of the scores that the guard decides by. Figures of the same
-weights on the same list are kept, unless ``--again``. What stands
-between ``<!-- results -->`` and ``<!-- /results -->`` in README.md (all systems) and in a model's
-card (its own) is replaced; nothing in there is written by hand.
+weights on the same list are kept, unless ``--again``; scores are kept in ``runs/results``. Systems
+are compared with CAM++ by the interval of the difference over the same draws of speakers.
+
+What stands between ``<!-- results -->`` and ``<!-- /results -->`` on the pages (all systems) and in
+a model's card (its own) is replaced; nothing in there is written by hand.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from advgan.command import ending
+import numpy as np
+from pages import ROOT, SPEECH, renew
+
 from speakerguard import __version__
+from speakerguard.cli.ending import ending
+from speakerguard.evaluation.bootstrap import paired_bootstrap
 from speakerguard.evaluation.evaluate import as_json, evaluate, score_trials
 from speakerguard.evaluation.heldout import held_out
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.plots import plot_det, plot_scores
-from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
-from speakerguard.files import replace_file, replace_section
+from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials, speaker_of
+from speakerguard.files import replace_file, replace_section, whole_file
 from speakerguard.network import checkpoint
 from speakerguard.verification import calibration
 from speakerguard.verification.scoring import Scoring
@@ -39,6 +45,8 @@ CONDITIONS: dict[str, dict[str, float]] = {
     "babble 5 dB": {"babble": 5.0},
 }
 NORMALISED = "+asnorm"
+REFERENCE = "campplus"  # what the others are compared with
+KEPT = ROOT / "runs" / "results"
 Results = dict[str, Any]
 
 
@@ -47,11 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     systems = [checkpoint.DEFAULT, checkpoint.DEFAULT + NORMALISED, "campplus", "resemblyzer"]
     parser.add_argument("--systems", nargs="+", default=systems)
-    parser.add_argument("--root", type=Path, default=Path("../shared/corpus/dev"))
+    parser.add_argument("--root", type=Path, default=SPEECH)
     parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
     found = {name: measure(name, options.root, options.again) for name in options.systems}
-    replace_section(Path("README.md"), "results", f"{table(found)}\n\n{unseen(found)}")
+    if REFERENCE in found:
+        for name in found.keys() - {REFERENCE}:
+            found[name] = compared(found[name], found[REFERENCE], options.root)
+    renew("results", f"{table(found)}\n\n{unseen(found)}")
     for model in {name.removesuffix(NORMALISED) for name in found}:
         own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
         replace_section(checkpoint.folder() / model / "README.md", "results", card(own))
@@ -59,8 +70,7 @@ def main() -> None:
 
 def measure(system: str, root: Path, again: bool) -> Results:
     """The figures of one system; read from its folder if they are of these weights and trials."""
-    normalised = system.endswith(NORMALISED)
-    verifier = Verifier(system.removesuffix(NORMALISED), score_norm=normalised)
+    verifier = load(system)
     trials = read_trials(root / "trials.txt")
     digest = sha256((root / "trials.txt").read_bytes()).hexdigest()
     about = {
@@ -69,15 +79,15 @@ def measure(system: str, root: Path, again: bool) -> Results:
         "version": __version__,
         "trials_sha256": digest,
     }
-    path = verifier.embedder.folder / ("results-asnorm.json" if normalised else "results.json")
+    path = file_of(verifier)
     if path.exists() and not again:
         kept: Results = json.loads(path.read_text(encoding="utf-8"))
         if {key: kept.get(key) for key in about} == about:
             print(f"{system}: kept, measured before ({path})")
             return kept
     tables = {}
-    for name, how in CONDITIONS.items():
-        tables[name] = score_trials(verifier, trials, root, **how)  # type: ignore[arg-type]
+    for name in CONDITIONS:
+        tables[name] = scored(verifier, trials, root, name, again)
         rate = det_curve(tables[name].targets, tables[name].nontargets).eer().rate
         print(f"{system}, {name}: pooled EER {100 * rate:.2f} %", flush=True)
     llr = _calibrated(verifier, tables["full"], trials).calibration.llr
@@ -93,6 +103,62 @@ def measure(system: str, root: Path, again: bool) -> Results:
     decides = default.unit == verifier.scoring.unit
     if (path.parent / checkpoint.MODEL_FILE).exists() and decides:
         _draw(verifier, tables)
+    return results
+
+
+def load(system: str) -> Verifier:
+    """The model that a system is, deciding as the system does."""
+    return Verifier(system.removesuffix(NORMALISED), score_norm=system.endswith(NORMALISED))
+
+
+def file_of(verifier: Verifier) -> Path:
+    """Where a system's figures are kept."""
+    cosines = verifier.scoring.unit == "cosine"
+    return verifier.embedder.folder / ("results.json" if cosines else "results-asnorm.json")
+
+
+def scored(
+    verifier: Verifier, trials: list[Trial], root: Path, condition: str, again: bool = False
+) -> ScoreTable:
+    """Every trial's score; those of the same weights on the same list are kept, to the last bit."""
+    listed = sha256("\n".join(map(str, trials)).encode()).hexdigest()[:16]
+    folder = KEPT / f"{__version__}-{verifier.scoring.fingerprint}-{listed}"
+    path = folder / f"{condition.replace(' ', '-')}.npy"
+    if again or not path.is_file():
+        how: dict[str, Any] = CONDITIONS[condition]
+        table = score_trials(verifier, trials, root, **how)
+        with whole_file(path) as part, part.open("wb") as file:
+            np.save(file, table.scores)
+        return table
+    return ScoreTable(
+        labels=np.array([trial.label for trial in trials]),
+        scores=np.load(path),
+        enrol=[trial.enrol for trial in trials],
+        test=[trial.test for trial in trials],
+    )
+
+
+def compared(results: Results, other: Results, root: Path) -> Results:
+    """``results`` with the 95 % interval of its pooled equal error rate minus ``other``'s.
+
+    The same draws of speakers meet both, so what both find hard cancels: an interval without 0
+    says that they differ.
+    """
+    keys = ("system", "fingerprint", "version")
+    if {key: results.get("against", {}).get(key) for key in keys} == {k: other[k] for k in keys}:
+        return results
+    trials = read_trials(root / "trials.txt")
+    sides = [[speaker_of(name) for name in (t.enrol, t.test)] for t in trials]
+    enrol, test = zip(*sides, strict=True)
+    verifiers = [load(found["system"]) for found in (results, other)]
+    differences = {}
+    for name in CONDITIONS:
+        one, two = (scored(verifier, trials, root, name) for verifier in verifiers)
+        low, high = paired_bootstrap(one.scores, two.scores, one.labels == "target", enrol, test)
+        differences[name] = {"low": low, "high": high}
+        print(f"{results['system']}, {name}: compared with {other['system']}", flush=True)
+    results["against"] = {key: other[key] for key in keys} | {"difference": differences}
+    replace_file(file_of(verifiers[0]), json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -121,9 +187,10 @@ def _draw(verifier: Verifier, tables: dict[str, ScoreTable]) -> None:
 def table(found: dict[str, Results]) -> str:
     """A Markdown table of equal error rates: a row a condition and model, a column a source."""
     sources = [row["name"] for row in next(iter(found.values()))["conditions"]["full"]]
+    heads = [*sources, *_against(found)]
     lines = [
-        "| EER % [95 % over speakers] | | " + " | ".join(sources) + " |",
-        "|---|---|" + "---|" * len(sources),
+        "| EER % [95 % over speakers] | | " + " | ".join(heads) + " |",
+        "|---|---|" + "---|" * len(heads),
     ]
     for condition in CONDITIONS:
         rows = {name: results["conditions"][condition] for name, results in found.items()}
@@ -133,8 +200,33 @@ def table(found: dict[str, Results]) -> str:
                 best = min(other[column]["eer"] for other in rows.values())
                 mark = "**" if len(rows) > 1 and result["eer"] == best else ""
                 cells.append(f"{mark}{100 * result['eer']:.2f}{mark}{_interval(result)}")
+            cells += [_difference(found[name], condition) for _ in _against(found)]
             lines.append(f"| {'' if place else condition} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + _note(found)
+
+
+def _against(found: dict[str, Results]) -> list[str]:
+    """The head of the column of differences, where there are any."""
+    others = {r["against"]["system"] for r in found.values() if "against" in r}
+    return [f"pooled − {other} [95 %]" for other in sorted(others)]
+
+
+def _note(found: dict[str, Results]) -> str:
+    """What the column of differences says."""
+    if not _against(found):
+        return ""
+    return (
+        "\n\nThe last column holds with 95 % the difference of two pooled rates, in points, over "
+        "the same draws of speakers, so what both find hard cancels. Without 0 in it, they differ."
+    )
+
+
+def _difference(results: Results, condition: str) -> str:
+    """Between which two the difference lies; an interval without 0 says that there is one."""
+    if "against" not in results:
+        return ""
+    found = results["against"]["difference"][condition]
+    return f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
 
 
 def _interval(result: Results) -> str:

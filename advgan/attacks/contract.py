@@ -1,4 +1,4 @@
-"""What an attack is, and how attacks of any package are found.
+"""What an attack is. Whoever writes one finds here what it needs.
 
 An attack is a small pydantic model: its fields are its parameters, so that a suite file is checked
 against them. It gets a source (who attacks), a target (a recording of whom to be taken for) and a
@@ -7,42 +7,23 @@ guard for one claim, and gives the audio to present. It never sees the clips tha
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from speakerguard.errors import ConfigError, SpeakerguardError, UsageError
+from advgan.victim.claim import Guard, Knowledge
+from advgan.victim.plugins import NotRunError, build, discover
 from speakerguard.sound.audio import Waveform
 
-if TYPE_CHECKING:
-    from advgan.victim.claim import Guard
-
-GROUP = "speakerguard.attacks"
+__all__ = (
+    "Attack", "Budget", "Family", "Knowledge", "Label", "NotRunError", "Voice", "build", "discover",
+)  # fmt: skip
 
 Family = Literal["control", "conversion", "gradient", "query", "physical"]
 Label = Literal["target", "nontarget", "spoof"]
 Voice = Literal["source", "target", "other"]
-
-
-class NotRunError(SpeakerguardError):
-    """An attack or defence cannot run here; the message says why and what would let it."""
-
-
-class Knowledge(StrEnum):
-    """What an attacker knows of the guard, least first."""
-
-    NOTHING = "nothing"
-    RECORDING = "a recording of the target"
-    DECISIONS = "decisions of the guard"
-    SCORES = "scores of the guard"
-    NETWORK = "weights of the guard"
-    WEIGHTS = "weights, profile and threshold"
 
 
 @dataclass(frozen=True)
@@ -118,63 +99,3 @@ class Attack(BaseModel, ABC):
     def parameters(self) -> dict[str, Any]:
         """The fields that were set."""
         return self.model_dump(mode="json", exclude_unset=True)
-
-
-@cache
-def discover(group: str = GROUP) -> dict[str, Any]:
-    """Entry points of a group, by name, sorted.
-
-    Raises:
-        UsageError: two packages offer different things of one name.
-    """
-    found: dict[str, Any] = {}
-    for entry in sorted(entry_points(group=group), key=lambda e: e.name):
-        if found.setdefault(entry.name, entry).value != entry.value:
-            raise UsageError(
-                f"two packages call something {entry.name!r} in {group}: "
-                f"{found[entry.name].value} and {entry.value}. Rename one, or remove its package."
-            )
-    return found
-
-
-def build(name: str, parameters: dict[str, Any], group: str = GROUP) -> Any:
-    """The attack (or, of another group, the defence) of this name, with these parameters.
-
-    Raises:
-        UsageError: nothing of this name is installed, or it cannot be loaded.
-        ConfigError: a parameter is unknown or impossible.
-
-    >>> build("pgd", {"epsilon": 0.002}).title
-    'pgd[epsilon=0.002]'
-    """
-    known = discover(group)
-    kind = group.rpartition(".")[2].removesuffix("s")
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown {kind} {name!r}.{hint} Installed: {', '.join(known)}.")
-    try:
-        made = known[name].load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"the {kind} {name!r} ({known[name].value}) cannot be loaded: {error}. Reinstall or "
-            "remove the package that offers it."
-        ) from None
-    try:
-        return made(**parameters)
-    except ValidationError as error:
-        raise ConfigError(_explain(f"{kind} {name!r}", made, error)) from None
-
-
-def _explain(what: str, model: type[BaseModel], error: ValidationError) -> str:
-    """A line for each thing that is wrong with the parameters of ``what``."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        key = ".".join(map(str, problem["loc"])) or "parameters"
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, model.model_fields, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"{what}: unknown parameter {key!r}{hint}")
-        else:
-            lines.append(f"{what}: {key}: {problem['msg']}, got {problem.get('input')!r}")
-    return "\n".join(lines)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, Label, Voice
-from advgan.victim.claim import Guard
-from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from advgan.attacks.contract import Attack, Budget, Family, Label, Voice
+from advgan.victim.claim import Guard, Knowledge
+from speakerguard.sound.audio import Waveform
 
 if TYPE_CHECKING:
-    from advgan.conversion.converter import Copier
+    pass
 
 
 class Control(Attack):
@@ -66,22 +65,6 @@ class Unconverted(Control):
         return source
 
 
-class VocoderCopy(Control):
-    """Speech to mel bands and back at its own level, with no conversion in between.
-
-    The vocoder is the one that conversions go through.
-
-    A defence that flags this has found the vocoder, not the attack.
-    """
-
-    name: ClassVar[str] = "vocoder-copy"
-    of: Literal["source", "target"] = "source"
-
-    def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
-        """See :meth:`advgan.attacks.contract.Attack.run`."""
-        return copy_through_vocoder(source if self.of == "source" else target)
-
-
 class RandomNoise(Control):
     """The source plus or minus ``epsilon`` at random: a gradient attack's norm without its aim."""
 
@@ -97,26 +80,3 @@ class RandomNoise(Control):
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         signs = guard.rng.choice(np.array([-1, 1], np.float32), len(source))
         return np.clip(source + np.float32(self.epsilon) * signs, -1, 1)
-
-
-@cache
-def _copier() -> Copier:
-    from advgan.conversion.converter import Copier
-
-    return Copier()
-
-
-def copy_through_vocoder(waveform: Waveform) -> Waveform:
-    """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
-    import soxr
-
-    from advgan.conversion.converter import Heard
-
-    copier = _copier()
-    wide = copier.convert(Heard("source", waveform))
-    copied = soxr.resample(wide, copier.rate, SAMPLE_RATE, "VHQ")
-    level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
-    fitted = np.zeros(len(waveform), np.float32)
-    count = min(len(waveform), len(copied))
-    fitted[:count] = copied[:count] * level
-    return np.clip(fitted, -1, 1)

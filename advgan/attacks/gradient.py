@@ -17,9 +17,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge
+from advgan.attacks.contract import Attack, Budget, Family
 from advgan.victim.channels import random_transform
-from advgan.victim.claim import Guard
+from advgan.victim.claim import Guard, Knowledge
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 
@@ -54,11 +54,11 @@ class GradientAttack(Attack):
     def gradient(self, audio: Tensor, guard: Guard) -> tuple[Tensor, Tensor]:
         """Score (B,) and its gradient (B, n) at ``audio`` (B, n)."""
         audio = audio.detach().requires_grad_()
-        heard = audio
+        received = audio
         if self.transforms:
             drawn = [random_transform(guard.rng) for _ in range(self.transforms)]
-            heard = torch.cat([transform(audio) for transform in drawn])
-        scores = guard.similarity(heard)
+            received = torch.cat([transform(audio) for transform in drawn])
+        scores = guard.similarity(received)
         (slope,) = torch.autograd.grad(scores.sum(), audio)
         return scores.detach().view(-1, len(audio)).mean(dim=0), slope
 

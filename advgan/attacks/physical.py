@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 from scipy.signal import butter, sosfilt
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError, Voice
-from advgan.attacks.voice import pitch_of, reshaped
+from advgan.attacks.contract import Attack, Budget, Family, Voice
 from advgan.victim.channels import round_trip
-from advgan.victim.claim import Guard
+from advgan.victim.claim import Guard, Knowledge
+from advgan.victim.plugins import NotRunError
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (
@@ -21,6 +21,7 @@ from speakerguard.sound.augment import (
     simulated_room,
     telephone,
 )
+from speakerguard.sound.voice import change_voice, pitch_ratio
 
 Of = Literal["source", "target"]
 
@@ -41,7 +42,7 @@ class Physical(Attack):
         """See :class:`advgan.attacks.contract.Budget`."""
         return Budget(target_seconds=self.seconds)
 
-    def heard(self, target: Waveform) -> Waveform:
+    def known(self, target: Waveform) -> Waveform:
         """As much of ``target`` as may be used."""
         return target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
 
@@ -67,7 +68,7 @@ class Replay(Physical):
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         speaker = butter(2, [self.low, self.high], "bandpass", fs=SAMPLE_RATE, output="sos")
-        played = sosfilt(speaker, self.heard(target)).astype(np.float32)
+        played = sosfilt(speaker, self.known(target)).astype(np.float32)
         recorded = reverberate(played, simulated_room(guard.rng))
         noise = coloured_noise(len(recorded), guard.rng)
         return _within(add_noise(recorded, noise, self.snr))
@@ -86,7 +87,7 @@ class Codec(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        return round_trip(source if self.of == "source" else self.heard(target), self.codec)
+        return round_trip(source if self.of == "source" else self.known(target), self.codec)
 
 
 class Telephone(Physical):
@@ -97,7 +98,7 @@ class Telephone(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        return _within(telephone(source if self.of == "source" else self.heard(target), guard.rng))
+        return _within(telephone(source if self.of == "source" else self.known(target), guard.rng))
 
 
 class Noise(Physical):
@@ -114,7 +115,7 @@ class Noise(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        clean = source if self.of == "source" else self.heard(target)
+        clean = source if self.of == "source" else self.known(target)
         return _within(add_noise(clean, coloured_noise(len(clean), guard.rng), self.snr))
 
 
@@ -125,9 +126,9 @@ class Mimicry(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        pitch = np.clip(pitch_of(self.heard(target)) / pitch_of(source), 0.4, 2.5)
-        formants = np.clip(pitch ** (1 / 3), 0.75, 1.35)  # vocal tracts differ less than pitch
-        return _within(reshaped(source, float(pitch), float(formants)))
+        pitch = float(np.clip(pitch_ratio(source, self.known(target)) or 1.0, 0.4, 2.5))
+        formants = float(np.clip(pitch ** (1 / 3), 0.75, 1.35))  # throats differ less than pitch
+        return _within(change_voice(source, pitch, formants, keep_pace=True))
 
 
 class Splice(Physical):
@@ -147,7 +148,7 @@ class Splice(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        known, size = self.heard(target), int(self.snippet * SAMPLE_RATE)
+        known, size = self.known(target), int(self.snippet * SAMPLE_RATE)
         pieces = [known[start : start + size] for start in range(0, len(known), size)]
         fade = min(160, min(map(len, pieces)) // 2)  # 10 ms, against clicks
         ramp = np.ones(size, np.float32)
@@ -167,8 +168,9 @@ class Synthesiser(Physical):
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         voices = _voices()
         spoken = voices[int(guard.rng.integers(len(voices)))][: max(len(source), SAMPLE_RATE * 2)]
-        pitch = float(np.clip(pitch_of(self.heard(target)) / pitch_of(spoken), 0.5, 2.0))
-        return _within(reshaped(spoken, pitch, float(np.clip(pitch ** (1 / 3), 0.8, 1.25))))
+        pitch = float(np.clip(pitch_ratio(spoken, self.known(target)) or 1.0, 0.5, 2.0))
+        formants = float(np.clip(pitch ** (1 / 3), 0.8, 1.25))
+        return _within(change_voice(spoken, pitch, formants, keep_pace=True))
 
 
 def _voices() -> list[Waveform]:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge
-from advgan.victim.claim import Guard
+from advgan.attacks.contract import Attack, Budget, Family
+from advgan.victim.claim import Guard, Knowledge
 from speakerguard.errors import AudioError
 from speakerguard.sound.audio import Waveform
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import soxr
 from pydantic import Field
 
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, NotRunError
+from advgan.attacks.contract import Attack, Budget, Family
+from advgan.attacks.controls import Control
+from advgan.conversion.converter import Converter, Copier, PerturbingConverter
 from advgan.conversion.fitting import STEPS
-from advgan.victim.claim import Guard
+from advgan.conversion.recording import Utterance
+from advgan.networks import checkpoint
+from advgan.victim.claim import Guard, Knowledge
+from advgan.victim.plugins import NotRunError
 from speakerguard.errors import CheckpointError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-
-if TYPE_CHECKING:
-    from advgan.conversion.converter import Converter, PerturbingConverter
 
 
 class Conversion(Attack):
@@ -47,15 +49,13 @@ class Conversion(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        from advgan.conversion.converter import Heard
-
-        heard = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
+        known = target if self.seconds is None else target[: int(self.seconds * SAMPLE_RATE)]
         converter = self._converter()
-        made = converter.convert(Heard("source", source), Heard("target", heard), guard)
-        return _at_guard_rate(made, converter.rate)
+        sound = converter.convert(Utterance("source", source), Utterance("target", known), guard)
+        return _at_guard_rate(sound, converter.rate)
 
     def _converter(self) -> Converter:
-        return _made(self.weights)
+        return _loaded(self.weights)
 
 
 class FittedConversion(Conversion):
@@ -78,7 +78,7 @@ class FittedConversion(Conversion):
     epsilon: float | None = Field(default=None, gt=0, le=0.1)
 
     def _converter(self) -> Converter:
-        return _made(self.weights, self.steps, self.epsilon)
+        return _loaded(self.weights, self.steps, self.epsilon)
 
 
 class AdversarialConversion(Conversion):
@@ -106,24 +106,20 @@ class PerturbationGan(Attack):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        from advgan.conversion.converter import Heard
-
-        made = _perturber(self.weights).convert(Heard("source", source), Heard("target", target))
-        return np.clip(made, -1, 1)
+        sound = _perturber(self.weights).convert(
+            Utterance("source", source), Utterance("target", target)
+        )
+        return np.clip(sound, -1, 1)
 
 
 @cache
-def _made(weights: str, steps: int = 0, epsilon: float | None = None) -> Converter:
-    from advgan.conversion.converter import Converter
-
+def _loaded(weights: str, steps: int = 0, epsilon: float | None = None) -> Converter:
     with _not_run("generator", weights):
         return Converter(weights, steps=steps, epsilon=epsilon)
 
 
 @cache
 def _perturber(weights: str) -> PerturbingConverter:
-    from advgan.conversion.converter import PerturbingConverter
-
     with _not_run("perturber", weights):
         return PerturbingConverter(weights)
 
@@ -131,8 +127,6 @@ def _perturber(weights: str) -> PerturbingConverter:
 @contextmanager
 def _not_run(kind: str, weights: str) -> Iterator[None]:
     """A missing or unfit checkpoint is a reason not to run, told without a path."""
-    from advgan.networks import checkpoint
-
     try:
         yield
     except CheckpointError as error:
@@ -147,3 +141,35 @@ def _not_run(kind: str, weights: str) -> Iterator[None]:
 def _at_guard_rate(waveform: Waveform, rate: int) -> Waveform:
     narrow: Waveform = soxr.resample(waveform, rate, SAMPLE_RATE, "VHQ")
     return narrow / np.float32(max(1.0, float(np.abs(narrow).max()) / 0.999))
+
+
+class VocoderCopy(Control):
+    """Speech to mel bands and back at its own level, with no conversion in between.
+
+    The vocoder is the one that conversions go through. A defence that flags this has found the
+    vocoder, not the attack.
+    """
+
+    name: ClassVar[str] = "vocoder-copy"
+    of: Literal["source", "target"] = "source"
+
+    def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
+        """See :meth:`advgan.attacks.contract.Attack.run`."""
+        return copy_through_vocoder(source if self.of == "source" else target)
+
+
+@cache
+def _copier() -> Copier:
+    return Copier()
+
+
+def copy_through_vocoder(waveform: Waveform) -> Waveform:
+    """``waveform`` through the attacker's mel bands and vocoder, at its own length."""
+    copier = _copier()
+    wide = copier.convert(Utterance("source", waveform))
+    copied = soxr.resample(wide, copier.rate, SAMPLE_RATE, "VHQ")
+    level = np.linalg.norm(waveform) / max(float(np.linalg.norm(copied)), 1e-9)
+    fitted = np.zeros(len(waveform), np.float32)
+    count = min(len(waveform), len(copied))
+    fitted[:count] = copied[:count] * level
+    return np.clip(fitted, -1, 1)

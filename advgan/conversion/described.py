@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from advgan.networks.generator import GeneratorConfig
 from advgan.networks.mel import STANDARD
 from advgan.training.config import AdversarialConfig, VcConfig
 from speakerguard.errors import ConfigError
+from speakerguard.settings import read_yaml
 
 
 def check_config(path: Path | None, found: GeneratorConfig) -> None:
@@ -83,18 +83,3 @@ def check_dsp(path: Path | None) -> None:
                     f"{path}: {key} is {value}, the mel convention in use has {own[name]}; other "
                     "conventions cannot be used."
                 )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file of keys and values.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error}).") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold keys and values.")
-    return content

@@ -63,9 +63,9 @@ def finish(sound: Waveform, claim: Guard, epsilon: float) -> Waveform:
         epsilon: largest change of a sample, full scale 1, at 16 kHz; resampled to 22.05 kHz and
             back, peaks may lie a quarter higher.
     """
-    heard = to_guard(torch.from_numpy(sound)[None])[0].numpy()
+    narrow = to_guard(torch.from_numpy(sound)[None])[0].numpy()
     attack = Pgd(epsilon=epsilon, steps=FINISH_STEPS, size=FINISH_SIZE)
-    added = torch.from_numpy(attack.run(heard, heard, claim) - heard)[None]
+    added = torch.from_numpy(attack.run(narrow, narrow, claim) - narrow)[None]
     wide = from_guard(torch.nn.functional.pad(added, (0, 2)))[0].numpy()  # rounding cut an end
     return sound + wide[: len(sound)]
 

@@ -6,15 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
 from torch import Tensor
 
-from advgan.conversion.converter import Heard
-from advgan.judging.quality import dnsmos, pitch_correlation
 from advgan.networks import checkpoint
 from advgan.networks.discriminator import Discriminator
 from advgan.networks.mel import LEVEL, STANDARD, MelSpectrogram, from_guard, levelled
@@ -23,7 +20,7 @@ from speakerguard.errors import AudioError, CheckpointError
 from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.sound import audio
 from speakerguard.sound.audio import AudioSource
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import Speech, load_speech
 from speakerguard.verification.cohort import cosines
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
@@ -65,11 +62,11 @@ class Judge:
         self.name = self.verifier.model
         self.point = self.verifier.calibration.point(point)
 
-    def profile(self, sources: Sequence[AudioSource]) -> Embedding:
+    def profile(self, sources: Sequence[AudioSource | Speech]) -> Embedding:
         """Centroid of what is enrolled: float32 (dimension,), unit length."""
-        return centroid(np.stack(self.verifier.embed(sources)))
+        return centroid(np.stack(self._embed(sources)))
 
-    def opinion(self, profile: Embedding, source: AudioSource) -> Opinion:
+    def opinion(self, profile: Embedding, source: AudioSource | Speech) -> Opinion:
         """Score and decision at the operating point; what cannot be judged is not accepted."""
         scoring = self.verifier.scoring
         said = partial(
@@ -77,12 +74,15 @@ class Judge:
             threshold=self.point.threshold, point=self.point.name,
         )  # fmt: skip
         try:
-            (embedding,) = self.verifier.embed([source])
+            (embedding,) = self._embed([source])
         except AudioError as error:
             return said(score=None, cosine=None, accepted=False, reason=str(error))
         score = scoring.score(profile, embedding)
         cosine = float(cosines(profile[None], embedding[None])[0])
         return said(score=score, cosine=cosine, accepted=self.point.accepts(score))
+
+    def _embed(self, sources: Sequence[AudioSource | Speech]) -> list[Embedding]:
+        return self.verifier.embed_speech([speech_of(source) for source in sources])
 
 
 _CALIBRATION = {"scale": 1.0, "offset": 0.0}  # where a discriminator states none
@@ -112,13 +112,13 @@ class Detector(Remade):
         self.scale, self.offset = said
         self.mel = MelSpectrogram()
 
-    def llr(self, source: AudioSource) -> float:
+    def llr(self, source: AudioSource | Speech) -> float:
         """Log-likelihood ratio, natural, of real against made speech.
 
         Raises:
             AudioError: the recording cannot be judged.
         """
-        speech = load_speech(source).samples  # as in training, without silences
+        speech = speech_of(source).samples  # as in training, without silences
         wide = soxr.resample(speech, audio.SAMPLE_RATE, STANDARD.sample_rate, "HQ")
         with torch.inference_mode():
             return float(self._llr(torch.from_numpy(levelled(wide))[None]))
@@ -132,18 +132,10 @@ class Detector(Remade):
         return self.scale * self.network.score(self.mel(wide))[0] + self.offset
 
 
-def quality(path: Path, source: Heard) -> dict[str, float | None]:
-    """Figures of a saved file beside the recording it was made from; None where unknown."""
-    from advgan.report.quality import stoi
+def speech_of(source: AudioSource | Speech) -> Speech:
+    """The speech of a recording, looked for where that was not done before.
 
-    made = audio.read(path)
-    opinion = dnsmos(made)
-    count = min(len(made), len(source.waveform))
-    figures = {
-        "dnsmos": opinion["overall"] if opinion else None,
-        "dnsmos_p808": opinion["p808"] if opinion else None,
-        "stoi_to_source": stoi(source.waveform[:count], made[:count]),
-        "pitch_correlation": pitch_correlation(source.waveform, made),
-        "seconds": len(made) / audio.SAMPLE_RATE,
-    }
-    return {n: v if v is None or math.isfinite(v) else None for n, v in figures.items()}
+    Raises:
+        AudioError: the recording cannot be judged.
+    """
+    return source if isinstance(source, Speech) else load_speech(source)

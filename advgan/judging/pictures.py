@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from advgan.networks.mel import STANDARD, MelSpectrogram, read
+from advgan.networks.mel import STANDARD, MelSpectrogram, widened
 from speakerguard.evaluation.plots import save
+from speakerguard.sound.audio import Waveform
 
 
-def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> None:
-    """Mel spectrograms of source, target and conversion, as the files have them, one above another.
+def plot_conversion(source: Waveform, target: Waveform, converted: Waveform, path: Path) -> None:
+    """Mel spectrograms of source, target and conversion, 16 kHz (n,), one above another.
 
     Raises:
         UsageError: the picture cannot be written.
@@ -23,9 +24,9 @@ def plot_conversion(source: Path, target: Path, converted: Path, path: Path) -> 
     axes = figure.subplots(3, 1)
     mel = MelSpectrogram()
     titles = ("Source: what is said", "Target: whose voice", "Converted")
-    for axis, title, recording in zip(axes, titles, (source, target, converted), strict=True):
+    for axis, title, waveform in zip(axes, titles, (source, target, converted), strict=True):
         with torch.inference_mode():
-            bands = mel(torch.from_numpy(read(recording))[None])[0].numpy()
+            bands = mel(torch.from_numpy(widened(waveform))[None])[0].numpy()
         seconds = bands.shape[1] * STANDARD.hop / STANDARD.sample_rate
         image = axis.imshow(
             np.maximum(bands, STANDARD.silence), origin="lower", aspect="auto", cmap="magma",

@@ -92,27 +92,27 @@ def transcribe(waveform: Waveform) -> Transcript | None:
     return Transcript(words, math.log(max(found.prob, 1e-300)) / seconds)
 
 
-def compare(source: Transcript | None, made: Transcript | None) -> Words | None:
+def compare(source: Transcript | None, attack: Transcript | None) -> Words | None:
     """How many of the source's words are kept; None where it was not understood.
 
-    >>> heard = Transcript(("the", "ferry", "leaves", "at", "nine"), -1.0)
-    >>> compare(heard, Transcript(("a", "ferry", "leaves", "nine"), -2.0)).errors
+    >>> reference = Transcript(("the", "ferry", "leaves", "at", "nine"), -1.0)
+    >>> compare(reference, Transcript(("a", "ferry", "leaves", "nine"), -2.0)).errors
     2
-    >>> compare(Transcript(("fiery", "lever"), -6.0), heard) is None
+    >>> compare(Transcript(("fiery", "lever"), -6.0), reference) is None
     True
     """
-    if source is None or made is None or not source.understood:
+    if source is None or attack is None or not source.understood:
         return None
-    errors = distance(source.words, made.words)
-    return Words(" ".join(source.words), " ".join(made.words), errors, len(source.words))
+    errors = distance(source.words, attack.words)
+    return Words(" ".join(source.words), " ".join(attack.words), errors, len(source.words))
 
 
-def distance(reference: Sequence[str], heard: Sequence[str]) -> int:
+def distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """Fewest words put in, left out or changed between two lists (Levenshtein 1966)."""
-    row = list(range(len(heard) + 1))
+    row = list(range(len(hypothesis) + 1))
     for index, word in enumerate(reference, start=1):
         above, row = row, [index]
-        for place, other in enumerate(heard, start=1):
+        for place, other in enumerate(hypothesis, start=1):
             changed = above[place - 1] + (word != other)
             row.append(min(changed, above[place] + 1, row[place - 1] + 1))
     return row[-1]

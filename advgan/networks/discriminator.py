@@ -58,14 +58,14 @@ class Discriminator(nn.Module):
         return self(mel).flatten(1).mean(dim=1)
 
 
-def judge_loss(real: Tensor, made: Tensor) -> Tensor:
+def judge_loss(real: Tensor, spoof: Tensor) -> Tensor:
     """What the discriminator minimises: hinge on both (Lim and Ye 2017, arXiv 1705.02894)."""
-    return nn.functional.relu(1 - real).mean() + nn.functional.relu(1 + made).mean()
+    return nn.functional.relu(1 - real).mean() + nn.functional.relu(1 + spoof).mean()
 
 
-def deceive_loss(made: Tensor) -> Tensor:
+def deceive_loss(spoof: Tensor) -> Tensor:
     """What the generator minimises: to be taken for real."""
-    return -made.mean()
+    return -spoof.mean()
 
 
 def detect_loss(scores: Tensor, real: Tensor) -> Tensor:

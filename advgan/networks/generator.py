@@ -95,8 +95,8 @@ class Generator(nn.Module):
 
     def voice(self, target: Tensor, embedding: Tensor | None = None) -> Encoding:
         """What the decoder is given of a target; arguments as for :meth:`forward`."""
-        heard = self.encode(_eights(target) if self.config.legacy else target)
-        return heard if embedding is None else self.decoder.told_of(heard, embedding)
+        encoding = self.encode(_eights(target) if self.config.legacy else target)
+        return encoding if embedding is None else self.decoder.told_of(encoding, embedding)
 
     def convert(self, source: Tensor, voice: Encoding) -> Tensor:
         """Words of ``source`` (B, bands, T) in a voice that :meth:`voice` found: (B, bands, T)."""

@@ -126,8 +126,7 @@ def read(source: AudioSource) -> Waveform:
     Raises:
         AudioError: it cannot be read, or is too short to be converted.
     """
-    waveform = audio.read(source)
-    wide = soxr.resample(waveform, audio.SAMPLE_RATE, STANDARD.sample_rate, "VHQ")
+    wide = widened(audio.read(source))
     if len(wide) < MIN_FRAMES * STANDARD.hop:
         seconds, least = len(wide) / STANDARD.sample_rate, MIN_FRAMES * STANDARD.hop
         name = source if isinstance(source, str) else getattr(source, "name", "<audio>")
@@ -135,7 +134,12 @@ def read(source: AudioSource) -> Waveform:
             f"{audio.printable(name)}: only {seconds:.2f} s long; at least "
             f"{least / STANDARD.sample_rate:.2f} s are needed. Choose a longer recording."
         )
-    return levelled(wide)
+    return wide
+
+
+def widened(waveform: Waveform) -> Waveform:
+    """``waveform``, (n,) at 16 kHz, at 22.05 kHz and :data:`LEVEL`."""
+    return levelled(soxr.resample(waveform, audio.SAMPLE_RATE, STANDARD.sample_rate, "VHQ"))
 
 
 def levelled(waveform: Waveform) -> Waveform:

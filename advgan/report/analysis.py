@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from advgan.attacks.contract import Attack, Budget, NotRunError
-from advgan.report.bench import Row
+from advgan.attacks.contract import Attack, Budget
+from advgan.report.bench import CaseResult
 from advgan.report.plan import Plan
 from advgan.report.schema import (
     AttackSummary,
@@ -27,6 +27,7 @@ from advgan.report.schema import (
 )
 from advgan.report.tally import Tally, reaches
 from advgan.victim.defences import Defence
+from advgan.victim.plugins import NotRunError
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, printable
@@ -47,14 +48,14 @@ def attack_summaries(
     Args:
         points: thresholds of the other operating points; peers: of models that judge as well.
     """
-    made = []
+    summaries = []
     titles = ["none", *(defence.title for defence in tally.plan.suite.built_defences)]
     for index, entry in enumerate(tally.plan.suite.entries):
         rows = tally.of(index)
         met = [row for row in rows if row.outcome in _MET]
         cells = {title: tally.cell(index, title) for title in titles}
         attack = entry.built
-        made.append(
+        summaries.append(
             AttackSummary(
                 index=index, name=attack.name, title=entry.title, family=attack.family,
                 label=attack.label, knowledge=str(attack.knowledge), about=_first_line(attack),
@@ -75,7 +76,7 @@ def attack_summaries(
                 },
             )
         )  # fmt: skip
-    return made
+    return summaries
 
 
 _MET = ("judged", "refused")  # the guard heard it
@@ -86,7 +87,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
     """The verifier alone, then each defence, with its price and what still gets through."""
     entries = tally.plan.suite.entries
     places = {entry.built.name: index for index, entry in enumerate(entries)}
-    made = []
+    summaries = []
     for defence in (None, *tally.plan.suite.built_defences):
         title = defence.title if defence else "none"
         spoofs = [(a, a.cells[title]) for a in attacks if title in a.cells and is_attack(a)]
@@ -98,7 +99,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
         run = any(title in row.scores and tally.met(row, title) for row in tally.rows)
         reason = "" if run or not defence else why_not(defence)
         limits = tally.limits.get(title, {})
-        made.append(
+        summaries.append(
             DefenceSummary(
                 title=title,
                 about=_first_line(defence) if defence else "The verifier alone.",
@@ -120,7 +121,7 @@ def defence_summaries(tally: Tally, attacks: Sequence[AttackSummary]) -> list[De
                 worst_accepted=worst[1].accepted if worst else Rate(),
             )
         )
-    return made
+    return summaries
 
 
 def why_not(defence: Defence) -> str:
@@ -192,7 +193,7 @@ def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
                 fixed = [part for part in title.split(",") if not part.startswith(f"{spent}=")]
                 name = f"{summary.name} {' '.join(fixed)}".strip()
                 series[name, axis].append(summary)
-    made = []
+    found = []
     for (name, axis), members in series.items():
         if len({member.budget[axis] for member in members}) > 1:
             ordered = sorted(members, key=lambda member: member.budget[axis])
@@ -200,18 +201,18 @@ def curves(attacks: Sequence[AttackSummary]) -> list[Curve]:
                 CurvePoint(at=m.budget[axis], accepted=m.cells["none"].accepted, quality=m.quality)
                 for m in ordered
             ]
-            made.append(Curve(name=name, axis=axis, points=points))
-    return made
+            found.append(Curve(name=name, axis=axis, points=points))
+    return found
 
 
 def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
     """Accepted spoofs by corpus, by pitch of the target's voice, and by duration."""
-    ways: dict[Literal["corpus", "voice", "duration"], Callable[[Row], str]] = {
+    ways: dict[Literal["corpus", "voice", "duration"], Callable[[CaseResult], str]] = {
         "corpus": lambda row: source_of(pairs[row.pair].target) or "one corpus",
         "voice": lambda row: pairs[row.pair].voice,
-        "duration": lambda row: _duration(row.quality.get("seconds", 0.0)),
+        "duration": lambda row: _duration(row.quality.get("seconds")),
     }
-    found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[Row]] = {}
+    found: dict[tuple[Literal["corpus", "voice", "duration"], str, str], list[CaseResult]] = {}
     for row in tally.rows:
         entry = tally.plan.suite.entries[row.attack]
         if row.outcome not in _MET or (
@@ -230,12 +231,12 @@ def groups(tally: Tally, pairs: Sequence[PairInfo]) -> list[Group]:
 _BONAFIDE = {"target": "genuine", "nontarget": "impostors"}
 
 
-def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
+def pair_infos(plan: Plan, checks: Iterable[CaseResult]) -> list[PairInfo]:
     """What is known of each pair."""
-    made = []
+    infos = []
     for pair, row in zip(plan.pairs, checks, strict=True):
         pitch = row.about.get("target_pitch")
-        made.append(
+        infos.append(
             PairInfo(
                 source=printable(pair.source), target=printable(pair.target),
                 enrol=[printable(name) for name in pair.enrol], line=pair.line,
@@ -245,7 +246,7 @@ def pair_infos(plan: Plan, checks: Iterable[Row]) -> list[PairInfo]:
                 problem=row.message,
             )
         )  # fmt: skip
-    return made
+    return infos
 
 
 def case_list(tally: Tally) -> list[Case]:
@@ -262,7 +263,7 @@ def case_list(tally: Tally) -> list[Case]:
     ]  # fmt: skip
 
 
-def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Problem]:
+def problems(plan: Plan, checks: Sequence[CaseResult], rows: Sequence[CaseResult]) -> list[Problem]:
     """What was not measured, and why; bad recordings first."""
     found: list[Problem] = []
     for row in checks:
@@ -282,7 +283,7 @@ def problems(plan: Plan, checks: Sequence[Row], rows: Sequence[Row]) -> list[Pro
     return found
 
 
-def unusable(checks: Sequence[Row]) -> Rate:
+def unusable(checks: Sequence[CaseResult]) -> Rate:
     """The share of the pairs that could not be used, without an interval: it is no sample."""
     bad = sum(row.outcome == "bad-file" for row in checks)
     share = bad / len(checks) if checks else 1.0
@@ -302,17 +303,15 @@ def _budget(budget: Budget) -> dict[str, float]:
     return {axis: value for axis in AXES if (value := getattr(budget, axis)) is not None}
 
 
-def _medians(rows: Sequence[Row]) -> dict[str, float]:
+def _medians(rows: Sequence[CaseResult]) -> dict[str, float]:
     keys = {key for row in rows for key in row.quality}
-    medians = {
-        key: _median(row.quality[key] for row in rows if key in row.quality) for key in sorted(keys)
-    }
-    return _finite(medians)
+    medians = {key: _median(r.quality[key] for r in rows if key in r.quality) for key in keys}
+    return {key: median for key, median in sorted(medians.items()) if median is not None}
 
 
-def _median(values: Iterable[float]) -> float:
+def _median(values: Iterable[float]) -> float | None:
     known = [value for value in values if math.isfinite(value)]
-    return round(float(np.median(known)), 4) if known else 0.0
+    return round(float(np.median(known)), 4) if known else None
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
@@ -323,7 +322,9 @@ def _rounded(scores: dict[str, float | None]) -> dict[str, float | None]:
     return {key: None if value is None else round(value, 9) for key, value in scores.items()}
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
     tenths = round(seconds, 1)  # a conversion lacks a few milliseconds of what it converts
     return "0 to 2 s" if tenths < 2 else "2 to 4 s" if tenths < 4 else "4 s and more"
 
@@ -337,5 +338,5 @@ def _voice(name: str, pitch: float | None) -> str:
     return "low voice" if pitch < LOW_VOICE else "high voice"
 
 
-def _line(plan: Plan, row: Row) -> int:
+def _line(plan: Plan, row: CaseResult) -> int:
     return plan.pairs[row.pair].line

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import platform
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
-import advgan
-import speakerguard
 from advgan.judging.judge import DISCRIMINATOR
 from advgan.networks import checkpoint
 from advgan.networks.checkpoint import VOCODER
 from advgan.report import analysis
-from advgan.report.bench import Bench, Row, peer_present
-from advgan.report.plan import Plan
+from advgan.report.bench import Bench, CaseResult, peer_present
+from advgan.report.plan import Origin, Plan
 from advgan.report.policy import Policy, verdict
 from advgan.report.schema import (
     AttackSummary,
     Problem,
-    Provenance,
     Report,
+    RunProvenance,
     Threat,
     Timing,
     Worst,
 )
 from advgan.report.tally import Tally
-from advgan.victim.claim import to_pcm
+from advgan.victim.pcm import to_pcm
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.evaluation.trials import read_trials, speaker_of
 from speakerguard.files import file_hash
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.training.data import find_utterances
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.verification.verifier import Verifier
 
 PACKAGES = ("numpy", "onnxruntime", "scipy", "soundfile", "torch")
@@ -62,19 +58,18 @@ LIMITS = (
 class Run:
     """What a command knows of a run that is finished; ``media`` is whether voices are kept.
 
-    ``code`` and ``weights`` are :func:`code_hash` and :func:`attacker_weights` as it began.
+    ``code`` is :func:`advgan.report.programs.code_of` all that made it, ``weights`` are
+    :func:`attacker_weights`, both as it began.
     """
 
     plan: Plan
-    rows: Sequence[Row]
+    origin: Origin
+    rows: Sequence[CaseResult]
     policy: Policy
     policy_name: str
     policy_sha256: str
     code: str
     weights: dict[str, str]
-    suite_sha256: str
-    data: str
-    listed: int
     command: str
     started: str
     workers: int
@@ -102,7 +97,6 @@ def assemble(run: Run) -> Report:
     scores = analysis.populations(tally)
     edges, histograms = analysis.histograms(scores)
     pairs = analysis.pair_infos(plan, checks)
-    origin = calibration.provenance
     return Report(
         verdict=verdict(
             run.policy,
@@ -113,24 +107,7 @@ def assemble(run: Run) -> Report:
             defences,
             analysis.unusable(checks),
         ),
-        threat=Threat(
-            model=bench.verifier.model,
-            fingerprint=bench.verifier.fingerprint,
-            point=point.name,
-            threshold=point.threshold,
-            threshold_from=(
-                f"{origin.trials}: {origin.targets} target and {origin.nontargets} non-target "
-                f"trials of {origin.speakers} speakers, {origin.created}; no attack was seen"
-            ),
-            points={p.name: p.threshold for p in calibration.points.values()},
-            unit=bench.verifier.scoring.unit,
-            knowledge=_knowledge(attacks),
-            epsilon=sorted({a.budget["epsilon"] for a in attacks if "epsilon" in a.budget}),
-            queries=sorted({int(a.budget["queries"]) for a in attacks if "queries" in a.budget}),
-            target_seconds=plan.suite.seconds,
-            seen="one recording of the target that is not enrolled",
-            overlap=_overlap(plan, origin.trials),
-        ),
+        threat=_threat(bench, attacks),
         attacks=attacks,
         defences=defences,
         edges=edges,
@@ -143,25 +120,7 @@ def assemble(run: Run) -> Report:
         cases=analysis.case_list(tally),
         problems=[*analysis.problems(plan, checks, rows), *idle, *absent],
         limits=list(LIMITS),
-        provenance=Provenance(
-            version=version("speakerguard"),
-            code=run.code,
-            weights=run.weights,
-            suite=plan.suite_name,
-            suite_sha256=run.suite_sha256,
-            data=run.data,
-            data_sha256=plan.data_hash(),
-            pairs_used=len(plan.pairs),
-            pairs_listed=run.listed,
-            seed=plan.seed,
-            machine={
-                "system": platform.platform(),
-                "processor": platform.machine(),
-                "python": platform.python_version(),
-                "engine": type(bench.verifier.embedder).__name__,
-            },
-            packages={name: version(name) for name in PACKAGES},
-        ),
+        provenance=_provenance(run, bench),
         timing=Timing(
             started=run.started,
             seconds=round(sum(row.took for row in run.rows), 1),
@@ -171,13 +130,52 @@ def assemble(run: Run) -> Report:
     )
 
 
-def code_hash() -> str:
-    """Changes with any source file of this project: 16 hex digits."""
-    digest = hashlib.sha256()
-    for package in (Path(speakerguard.__file__).parent, Path(advgan.__file__).parent):
-        for path in sorted(package.rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def _threat(bench: Bench, attacks: Sequence[AttackSummary]) -> Threat:
+    """What the attackers were given, and where the threshold came from."""
+    plan, calibration = bench.plan, bench.verifier.calibration
+    point, origin = calibration.point(plan.point), calibration.provenance
+    return Threat(
+        model=bench.verifier.model,
+        fingerprint=bench.verifier.fingerprint,
+        point=point.name,
+        threshold=point.threshold,
+        threshold_from=(
+            f"{origin.trials}: {origin.targets} target and {origin.nontargets} non-target "
+            f"trials of {origin.speakers} speakers, {origin.created}; no attack was seen"
+        ),
+        points={p.name: p.threshold for p in calibration.points.values()},
+        unit=bench.verifier.scoring.unit,
+        knowledge=_knowledge(attacks),
+        epsilon=sorted({a.budget["epsilon"] for a in attacks if "epsilon" in a.budget}),
+        queries=sorted({int(a.budget["queries"]) for a in attacks if "queries" in a.budget}),
+        target_seconds=plan.suite.seconds,
+        seen="one recording of the target that is not enrolled",
+        overlap=_overlap(plan, origin.trials),
+    )
+
+
+def _provenance(run: Run, bench: Bench) -> RunProvenance:
+    """What made the report."""
+    plan = run.plan
+    return RunProvenance(
+        version=version("speakerguard"),
+        code=run.code,
+        weights=run.weights,
+        suite=plan.suite_name,
+        suite_sha256=run.origin.suite_sha256,
+        data=run.origin.data,
+        data_sha256=plan.data_hash(),
+        pairs_used=len(plan.pairs),
+        pairs_listed=run.origin.listed,
+        seed=plan.seed,
+        machine={
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "engine": type(bench.verifier.embedder).__name__,
+        },
+        packages={name: version(name) for name in PACKAGES},
+    )
 
 
 def attacker_weights(plan: Plan) -> dict[str, str]:
@@ -245,10 +243,10 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
         for row in tally.rows
         if entries[row.attack].built.family != "control" and (score := tally.score(row)) is not None
     }
-    ranked = [Row(*key) for key in sorted(scored, key=lambda key: (-scored[key], *key))]
+    ranked = [CaseResult(*key) for key in sorted(scored, key=lambda key: (-scored[key], *key))]
     worst = []
     for row in _varied(ranked, tally.plan.suite.worst):
-        again = Row(row.pair, row.attack)
+        again = CaseResult(row.pair, row.attack)
         audio = bench.audio(row.pair, row.attack, again)
         profile = bench.guard(row.pair, entries[row.attack]).profile
         clips = {}
@@ -270,9 +268,9 @@ def _worst(bench: Bench, tally: Tally, command: str, media: bool) -> list[Worst]
     return sorted(worst, key=lambda found: (-found.score, found.case))
 
 
-def _varied(ranked: Sequence[Row], count: int) -> list[Row]:
+def _varied(ranked: Sequence[CaseResult], count: int) -> list[CaseResult]:
     """The first so many of ``ranked``, but each attack and each pair in its turn."""
-    left, chosen = list(ranked), list[Row]()
+    left, chosen = list(ranked), list[CaseResult]()
     attacks: dict[int, int] = defaultdict(int)
     pairs: dict[int, int] = defaultdict(int)
     while left and len(chosen) < count:
@@ -307,7 +305,7 @@ def spectrogram(waveform: Waveform) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _seconds(plan: Plan, rows: Sequence[Row]) -> dict[str, float]:
+def _seconds(plan: Plan, rows: Sequence[CaseResult]) -> dict[str, float]:
     """Mean seconds of a case, by attack."""
     spent: dict[str, list[float]] = defaultdict(list)
     for row in rows:

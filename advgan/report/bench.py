@@ -10,21 +10,22 @@ from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from advgan.attacks.contract import Budget, NotRunError
-from advgan.attacks.voice import pitch_of
+from advgan.attacks.contract import Budget
+from advgan.judging.quality import log_spectral_distance, snr, stoi
 from advgan.report.plan import Entry, Plan
-from advgan.report.quality import log_spectral_distance, snr, stoi
-from advgan.victim.claim import Guard, Model, checked, from_pcm, to_pcm
+from advgan.victim.claim import Guard, Model
 from advgan.victim.defences import Defence
+from advgan.victim.pcm import checked, from_pcm, to_pcm
+from advgan.victim.plugins import NotRunError
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.sound.speech import load_speech
-from speakerguard.training.data import find_utterances
+from speakerguard.sound.voice import pitch_of
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
 
@@ -32,7 +33,7 @@ Outcome = Literal["judged", "refused", "not-run", "failed", "bad-file"]
 
 
 @dataclass
-class Row:
+class CaseResult:
     """What came of one case; ``attack`` is -1 for the check of a pair's recordings.
 
     Attributes:
@@ -78,7 +79,6 @@ class Bench:
     """A verifier, set up once a process to judge any case of a plan."""
 
     def __init__(self, plan: Plan) -> None:
-        torch.set_num_threads(1)  # the same sums in the same order, however many workers there are
         self.plan = plan
         self.verifier = Verifier(plan.model)
         self.threshold = self.verifier.calibration.point(plan.point).threshold
@@ -93,9 +93,9 @@ class Bench:
         """Models that judge without being attacked."""
         return {name: Model(Verifier(name)) for name in judging_peers(self.plan)}
 
-    def check(self, pair: int) -> Row:
+    def check(self, pair: int) -> CaseResult:
         """Whether a pair's recordings can be used, and what is known of its voices."""
-        row = Row(pair, -1)
+        row = CaseResult(pair, -1)
         try:
             source, target = self.clips(pair)
             self._profile(self.plan.pairs[pair].enrol, self.model)
@@ -104,13 +104,14 @@ class Bench:
             return row
         for name, speech in (("source", source), ("target", target)):
             row.about[f"{name}_seconds"] = round(len(speech) / SAMPLE_RATE, 3)
-            row.about[f"{name}_pitch"] = round(pitch_of(speech), 1)
+            if (pitch := pitch_of(speech)) is not None:
+                row.about[f"{name}_pitch"] = round(pitch, 1)
         return row
 
-    def case(self, pair: int, attack: int) -> Row:
+    def case(self, pair: int, attack: int) -> CaseResult:
         """Run one attack on one pair; whatever goes wrong is a row as well."""
         started = perf_counter()
-        row = Row(pair, attack)
+        row = CaseResult(pair, attack)
         try:
             audio = self.audio(pair, attack, row)
             try:
@@ -127,23 +128,22 @@ class Bench:
         row.took = round(perf_counter() - started, 3)
         return row
 
-    def audio(self, pair: int, attack: int, row: Row | None = None) -> Waveform:
+    def audio(self, pair: int, attack: int, row: CaseResult | None = None) -> Waveform:
         """What the attack presents, as a 16-bit file holds it: float32 (n,)."""
-        row = row or Row(pair, attack)
+        row = row or CaseResult(pair, attack)
         entry = self.plan.suite.entries[attack]
         source, target = self.clips(pair)
         guard = self.guard(pair, entry)
-        made = entry.built.run(source.copy(), target.copy(), guard)  # it may write into them
+        presented = entry.built.run(source.copy(), target.copy(), guard)  # it may write into them
         row.queries = guard.queries
-        audio = from_pcm(to_pcm(checked(made, f"the attack {entry.title}")))
+        audio = from_pcm(to_pcm(checked(presented, f"the attack {entry.title}")))
         _keeps(entry.built.budget, source, audio, guard.queries)
         row.crc = zlib.crc32(to_pcm(audio).tobytes())
         row.quality["seconds"] = round(len(audio) / SAMPLE_RATE, 3)
         if entry.built.label == "spoof" and len(audio) == len(source):
             row.quality["snr"] = snr(source, audio)
-            row.quality["lsd"] = log_spectral_distance(source, audio)
-            if (heard := stoi(source, audio)) is not None:
-                row.quality["stoi"] = heard
+            distances = {"lsd": log_spectral_distance(source, audio), "stoi": stoi(source, audio)}
+            row.quality |= {name: value for name, value in distances.items() if value is not None}
         return audio
 
     def clips(self, pair: int) -> tuple[Waveform, Waveform]:
@@ -165,19 +165,19 @@ class Bench:
             memory=self.memory,
         )
 
-    def judge(self, row: Row, audio: Waveform) -> None:
+    def judge(self, row: CaseResult, audio: Waveform) -> None:
         """Score ``audio`` alone, behind the defences, and by the peers."""
         entry = self.plan.suite.entries[row.attack]
         profile = self._profile(self.plan.pairs[row.pair].enrol, self.model)
-        heard = _remembering(lambda view: self.model.score(profile, view))
-        row.scores["none"] = heard(audio)
+        score_of = _remembering(lambda view: self.model.score(profile, view))
+        row.scores["none"] = score_of(audio)
         for title, defence in self.defences.items():
             if entry.against not in ("none", title):
                 continue  # what adapted to one defence says nothing about another
             rng = np.random.default_rng([self.plan.seed, row.pair, zlib.crc32(title.encode())])
             try:
                 views = [checked(v, f"the defence {title}") for v in defence.views(audio, rng)]
-                scores = [heard(view) for view in views]
+                scores = [score_of(view) for view in views]
                 suspicion = defence.suspicion(views[0], scores)
             except NotRunError:
                 continue

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speakerguard.cli.options import DEFAULT_MODEL
-from speakerguard.errors import AudioError, UsageError
+from speakerguard.errors import AudioError, UsageError, printable, printable_lines
+from speakerguard.progress import TimeLeft
 
 if TYPE_CHECKING:
-    from advgan.report.bench import Row
-    from advgan.report.plan import Plan
+    from advgan.report.bench import CaseResult
+    from advgan.report.plan import Origin, Plan
+    from advgan.report.policy import Policy
     from advgan.report.schema import Comparison, Report
     from advgan.victim.defences import Defence
     from speakerguard.verification.verifier import Verifier
@@ -56,83 +60,61 @@ def report(
     """Attack a verifier in every known way and report whether it holds."""
     for variable in ("OMP_NUM_THREADS", "SPEAKERGUARD_THREADS"):  # before torch: workers instead
         os.environ.setdefault(variable, "1")
-    reasons = _reasons(fail_on, compare)
-    model = DEFAULT_MODEL if model == "default" else model
-    from advgan.report.compare import load_report
+    options = ReportOptions(
+        suite=suite, model=DEFAULT_MODEL if model == "default" else model, pairs=pairs, root=root,
+        out=out, point=point, policy=policy, compare=compare, fail_on=tuple(fail_on or ["policy"]),
+        workers=workers or os.cpu_count() or 1, seed=seed, train=train, media=media, fresh=fresh,
+    )  # fmt: skip
+    _require_reasons(options)
+    from advgan.command import one_thread
+    from advgan.report import compare as comparison
     from advgan.report.policy import load_policy
 
+    one_thread()
     limits = load_policy(policy)
-    earlier = load_report(compare) if compare else None
-    plan, about = _plan(suite, model, pairs, root, point, seed, train)
-    where = plan.root if pairs is None else root
-    command = _command(suite, model, pairs, where, point, seed, train)
+    earlier = comparison.load_report(compare) if compare else None
+    plan, origin = _plan(options)
     if case is not None:
         _replay(plan, case, out)
         return
-
-    from advgan.command import printable_lines
-    from advgan.report import assemble, runner
-    from advgan.report import compare as comparison
-    from advgan.report.bench import judging_peers
-    from advgan.report.exports import write_all
-    from advgan.report.page import page
-    from advgan.report.pictures import draw_curves, draw_matrix
-    from speakerguard.files import file_hash, replace_file
-    from speakerguard.sound.audio import printable
-    from speakerguard.verification.verifier import Verifier
-
-    verifier = Verifier(model)
-    for asked in (point, limits.point):
-        verifier.calibration.point(asked)  # or an error, before any work
-    _require_defence(limits.defence, plan)
-    judges = " ".join(_decides_by(v) for v in (verifier, *map(Verifier, judging_peers(plan))))
-    code, weights = assemble.code_hash(), assemble.attacker_weights(plan)
-    digest = plan.digest(judges, code, weights)
-    if fresh:
-        runner.rows_file(out, digest).unlink(missing_ok=True)
-    count = workers or os.cpu_count() or 1
-    begun = datetime.now(UTC).isoformat(timespec="seconds")
-    with _Bar() as bar:
-        rows = runner.run(plan, out, digest, plan.keys(weights), count, bar)
-    made = assemble.assemble(
-        assemble.Run(
-            plan=plan, rows=rows, policy=limits,
-            policy_name=policy.name if policy else "the project's own",
-            policy_sha256=file_hash(policy or Path(__file__).with_name("policy.yaml")),
-            code=code, weights=weights, command=command, started=begun,
-            workers=count, media=media, **about,
-        )
-    )  # fmt: skip
+    result = _run(options, plan, origin, limits)
     if earlier:
-        made.comparison = comparison.compare(earlier, made, str(compare))
-    replace_file(out / "report.json", made.model_dump_json(indent=1) + "\n")
-    replace_file(out / "report.html", page(made))
-    names = ["report.html", "report.json", *write_all(made, out)]
-    for draw, name in ((draw_matrix, "matrix.png"), (draw_curves, "curves.png")):
-        if draw(made, out / name):
-            names.append(name)
-    print(printable_lines(_summary(made)))
+        result.comparison = comparison.compare(earlier, result, str(compare))
+    names = _write(result, out)
+    print(printable_lines(_summary(result)))
     print(f"\n{', '.join(names)} are in {printable(out)}")
-    raise typer.Exit(_exit_code(made, reasons))
+    raise typer.Exit(_exit_code(result, options.fail_on))
 
 
-def _plan(
-    suite: str,
-    model: str,
-    pairs: Path | None,
-    root: Path | None,
-    point: str | None,
-    seed: int,
-    train: Path | None,
-) -> tuple[Plan, dict[str, Any]]:
+@dataclass(frozen=True)
+class ReportOptions:
+    """What the command is asked for; see its options."""
+
+    suite: str
+    model: str
+    pairs: Path | None
+    root: Path | None
+    out: Path
+    point: str | None
+    policy: Path | None
+    compare: Path | None
+    fail_on: tuple[str, ...]
+    workers: int
+    seed: int
+    train: Path | None
+    media: bool
+    fresh: bool
+
+
+def _plan(options: ReportOptions) -> tuple[Plan, Origin]:
     """What to run, and what is known of where it comes from."""
-    from advgan.pairs import demo_pairs, read_pairs
-    from advgan.report.plan import Plan, load_suite
-    from advgan.victim.claim import training_folder
-    from speakerguard.demo import find_data
+    from advgan.pairs import demo_pairs, read_pairs, training_folder
+    from advgan.report.plan import Origin, Plan, load_suite
+    from speakerguard.evaluation.demo_set import find_data
     from speakerguard.evaluation.trials import spread
 
-    loaded, sha256 = load_suite(suite)
+    suite, sha256 = load_suite(options.suite)
+    pairs, root, train = options.pairs, options.root, options.train
     if train is not None and not train.is_dir():
         raise UsageError(f"{train}: no such folder. --train names a folder of recordings.")
     if pairs is None:
@@ -141,9 +123,57 @@ def _plan(
     else:
         folder, data = root or pairs.parent, f"pairs of {pairs.name}"
         listed = read_pairs(pairs, folder)
-    chosen = tuple(spread(listed, loaded.pairs))
-    plan = Plan(suite, loaded, model, point, folder, chosen, seed, train or training_folder(folder))
-    return plan, {"suite_sha256": sha256, "data": data, "listed": len(listed)}
+    plan = Plan(
+        options.suite, suite, options.model, options.point, folder,
+        tuple(spread(listed, suite.pairs)), options.seed, train or training_folder(folder),
+    )  # fmt: skip
+    return plan, Origin(sha256, data, len(listed))
+
+
+def _run(options: ReportOptions, plan: Plan, origin: Origin, limits: Policy) -> Report:
+    """Attack, and put the report together."""
+    from advgan.report import assemble, bench, runner
+    from advgan.report.programs import code_of
+    from speakerguard.files import file_hash
+    from speakerguard.verification.verifier import Verifier
+
+    verifier = Verifier(plan.model)
+    for asked in (plan.point, limits.point):
+        verifier.calibration.point(asked)  # or an error, before any work
+    _require_defence(limits.defence, plan)
+    judges = " ".join(_decides_by(v) for v in (verifier, *map(Verifier, bench.judging_peers(plan))))
+    code, weights = code_of([assemble.__name__, *plan.modules()]), assemble.attacker_weights(plan)
+    digest = plan.digest(judges, code_of([bench.__name__]), weights)
+    if options.fresh:
+        runner.rows_file(options.out, digest).unlink(missing_ok=True)
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    with _Bar() as bar:
+        rows = runner.run(plan, options.out, digest, plan.keys(weights), options.workers, bar)
+    return assemble.assemble(
+        assemble.Run(
+            plan=plan, origin=origin, rows=rows, policy=limits,
+            policy_name=options.policy.name if options.policy else "the project's own",
+            policy_sha256=file_hash(options.policy or Path(__file__).with_name("policy.yaml")),
+            code=code, weights=weights, command=_command(options, plan), started=begun,
+            workers=options.workers, media=options.media,
+        )
+    )  # fmt: skip
+
+
+def _write(result: Report, out: Path) -> list[str]:
+    """Write the report and all that goes with it; returns the files' names."""
+    from advgan.report.exports import write_all
+    from advgan.report.page import page
+    from advgan.report.pictures import draw_curves, draw_matrix
+    from speakerguard.files import replace_file
+
+    replace_file(out / "report.json", result.model_dump_json(indent=1) + "\n")
+    replace_file(out / "report.html", page(result))
+    names = ["report.html", "report.json", *write_all(result, out)]
+    for draw, name in ((draw_matrix, "matrix.png"), (draw_curves, "curves.png")):
+        if draw(result, out / name):
+            names.append(name)
+    return names
 
 
 def _require_defence(title: str, plan: Plan) -> None:
@@ -157,10 +187,10 @@ def _require_defence(title: str, plan: Plan) -> None:
 
 def _replay(plan: Plan, case: str, out: Path) -> None:
     """Run one case again: its audio as files, its score on the screen."""
-    from advgan.conversion.converter import save_wav
-    from advgan.report.bench import Bench, Row
+    from advgan.report.bench import Bench, CaseResult
     from advgan.report.tally import reaches
-    from speakerguard.sound.audio import SAMPLE_RATE, printable
+    from advgan.victim.pcm import save_wav
+    from speakerguard.sound.audio import SAMPLE_RATE
 
     try:
         pair, attack = (int(part) for part in case.split("."))
@@ -174,14 +204,14 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
             f"{len(plan.suite.entries) - 1}; case 3.12 is attack 12 on pair 3."
         ) from None
     bench = Bench(plan)
-    row = Row(pair, attack)
+    row = CaseResult(pair, attack)
     clips = dict(zip(("source", "target"), bench.clips(pair), strict=True))
     clips["attack"] = bench.audio(pair, attack, row)
     folder = out / f"case-{case}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in clips.items():
-        made = name == "attack" and entry.built.family == "conversion"
-        save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=made)
+        synthetic = name == "attack" and entry.built.family == "conversion"
+        save_wav(folder / f"{name}.wav", clip, SAMPLE_RATE, tag=synthetic)
     who = f"{plan.pairs[pair].source} as {plan.pairs[pair].target}"
     print(printable(f"case {case}: {entry.title}, {who}"))
     print(printable(f"  source.wav, target.wav and attack.wav are in {folder}"))
@@ -199,7 +229,7 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
             print(printable(f"  behind {title}: {_behind(bench.defences[title], value, row)}"))
 
 
-def _behind(defence: Defence, score: float | None, row: Row) -> str:
+def _behind(defence: Defence, score: float | None, row: CaseResult) -> str:
     """A score behind a defence, and what that makes of the audio."""
     shown = "refused" if score is None else f"{score:+.6f}"
     doubt, limit = row.suspicion.get(defence.title), defence.limit
@@ -211,42 +241,35 @@ def _behind(defence: Defence, score: float | None, row: Row) -> str:
     return f"{shown}; suspicion {doubt:+.6f}, limit {limit:g}: {said}"
 
 
-def _command(
-    suite: str,
-    model: str,
-    pairs: Path | None,
-    root: Path | None,
-    point: str | None,
-    seed: int,
-    train: Path | None,
-) -> str:
+def _command(options: ReportOptions, plan: Plan) -> str:
     """The command that repeats a case of this run, without its number."""
     import shlex
 
-    given = {"suite": suite, "model": model, "pairs": pairs, "root": root, "point": point,
-             "seed": seed or None, "train": train}  # fmt: skip
+    root = plan.root if options.pairs is None else options.root
+    given = {
+        "suite": options.suite, "model": options.model, "pairs": options.pairs, "root": root,
+        "point": options.point, "seed": options.seed or None, "train": options.train,
+    }  # fmt: skip
     words = [f"--{key} {shlex.quote(str(value))}" for key, value in given.items() if value]
     return " ".join(["speakerguard report", *words])
 
 
-def _reasons(fail_on: list[str] | None, compare: Path | None) -> list[str]:
-    reasons = fail_on or ["policy"]
-    for reason in reasons:
+def _require_reasons(options: ReportOptions) -> None:
+    for reason in options.fail_on:
         if reason not in REASONS:
             raise UsageError(f"--fail-on {reason}: choose one of {', '.join(REASONS)}.")
-    if "worse" in reasons and compare is None:
+    if "worse" in options.fail_on and options.compare is None:
         raise UsageError("--fail-on worse needs --compare, the report.json to be no worse than.")
-    return reasons
 
 
-def _exit_code(made: Report, reasons: list[str]) -> int:
+def _exit_code(result: Report, reasons: Sequence[str]) -> int:
     from advgan.report.compare import worse
 
     broken = {
-        "policy": not made.verdict.passed,
-        "worse": made.comparison is not None and bool(worse(made.comparison)),
-        "error": not made.cases
-        or any(problem.kind in ("failed", "bad-file") for problem in made.problems),
+        "policy": not result.verdict.passed,
+        "worse": result.comparison is not None and bool(worse(result.comparison)),
+        "error": not result.cases
+        or any(problem.kind in ("failed", "bad-file") for problem in result.problems),
     }
     for reason, happened in broken.items():
         if happened and reason in reasons and "never" not in reasons:
@@ -255,13 +278,13 @@ def _exit_code(made: Report, reasons: list[str]) -> int:
     return 0
 
 
-def _summary(made: Report) -> str:
+def _summary(result: Report) -> str:
     """The matrix in a terminal: what the verifier alone lets in, and what its best defence does."""
-    verdict = "PASS" if made.verdict.passed else "FAIL"
-    lines = [f"{verdict}  {made.verdict.sentence}", ""]
-    width = max(len(attack.title) for attack in made.attacks)
+    verdict = "PASS" if result.verdict.passed else "FAIL"
+    lines = [f"{verdict}  {result.verdict.sentence}", ""]
+    width = max(len(attack.title) for attack in result.attacks)
     lines.append(f"  {'attack':{width}}  accepted            lowest behind")
-    for attack in made.attacks:
+    for attack in result.attacks:
         if "none" not in attack.cells:
             lines.append(f"  {attack.title:{width}}  not run")
             continue
@@ -276,10 +299,10 @@ def _summary(made: Report) -> str:
         shown += f"{100 * (rate.high or 0):.0f}]"
         other = f"{100 * (behind[best] or 0):5.1f} % {best}" if best else ""
         lines.append(f"  {attack.title:{width}}  {shown:18}  {other}")
-    counted = sum(problem.cases for problem in made.problems)
-    lines += ["", f"  {len(made.cases)} cases; not measured: {counted}"]
-    if made.comparison:
-        lines += ["", f"since {made.comparison.earlier}:", *_changes(made.comparison)]
+    counted = sum(problem.cases for problem in result.problems)
+    lines += ["", f"  {len(result.cases)} cases; not measured: {counted}"]
+    if result.comparison:
+        lines += ["", f"since {result.comparison.earlier}:", *_changes(result.comparison)]
     return "\n".join(lines)
 
 
@@ -312,18 +335,18 @@ class _Bar:
         self.bar = Progress(*columns, console=console, transient=True, disable=not self.terminal)
         self.task = self.bar.add_task("", total=None)
         self.bar.start()
-        self.began = self.said = time.monotonic()
-        self.first: int | None = None
+        self.said = time.monotonic()
+        self.left: TimeLeft | None = None
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        if self.first is None:
-            self.first = done  # what an earlier run did took no time of this one
         self.bar.update(self.task, completed=done, total=total)
+        if self.left is None:
+            self.left = TimeLeft(done)
+            return
         now = time.monotonic()
-        if not self.terminal and now - self.said >= 20 and done > self.first:
-            left = (now - self.began) / (done - self.first) * (total - done)
-            print(f"{done}/{total} cases, about {left / 60:.1f} min left", file=sys.stderr)
+        if not self.terminal and now - self.said >= 20:
+            print(f"{done}/{total} cases, about {self.left(done, total)}", file=sys.stderr)
             self.said = now
 
     def __exit__(self, *_: object) -> None:

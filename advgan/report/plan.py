@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,13 +13,15 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from advgan.attacks.contract import Attack, build
+from advgan.attacks.contract import Attack
 from advgan.pairs import Pair
+from advgan.report.programs import code_of
 from advgan.victim.defences import Defence, defence
+from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash
-from speakerguard.training.config import load_as
+from speakerguard.settings import load_as
 
 Named = str | dict[str, dict[str, Any]]
 
@@ -88,12 +88,12 @@ class Suite(BaseModel):
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """All attacks, controls first."""
-        made = [entry for named in (*self.controls, *self.attacks) for entry in _expand(named)]
-        titles = [entry.title for entry in made]
+        entries = [entry for named in (*self.controls, *self.attacks) for entry in _expand(named)]
+        titles = [entry.title for entry in entries]
         if twice := {title for title in titles if titles.count(title) > 1}:
             raise UsageError(f"the suite names {sorted(twice)[0]!r} twice. Remove one.")
         known = {built.title: built for built in self.built_defences}
-        for entry in made:
+        for entry in entries:
             if entry.against not in ("none", *known):
                 raise UsageError(
                     f"{entry.built.title} is to adapt to {entry.against!r}, which is no defence of "
@@ -108,7 +108,7 @@ class Suite(BaseModel):
                     f"{entry.built.title} cannot adapt to {entry.against!r}: what that flags is "
                     "known only after the run. Name a defence that does not detect."
                 )
-        return tuple(made)
+        return tuple(entries)
 
     @cached_property
     def built_defences(self) -> tuple[Defence, ...]:
@@ -165,6 +165,15 @@ def load_suite(name: str) -> tuple[Suite, str]:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a plan comes from: SHA-256 of its suite, what its data are called, pairs listed."""
+
+    suite_sha256: str
+    data: str
+    listed: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a report depends on; the same plan gives the same report.
 
@@ -195,7 +204,8 @@ class Plan:
         """Changes with anything that could change a result of every attack: 16 hex digits.
 
         Args:
-            fingerprint: of guard and peers, and what they decide by; code: of the programs.
+            fingerprint: of guard and peers, and what they decide by; code: of the program that
+                judges.
             weights: of the networks in use, by name.
         """
         content = hashlib.sha256()
@@ -206,7 +216,7 @@ class Plan:
             content.update(f"{part}\n".encode())
         for built in self.suite.built_defences:
             for program in built.programs:
-                content.update(source_of_program(program))
+                content.update(code_of([program.__module__]).encode())
         for pair in self.pairs:
             content.update(repr(asdict(pair)).encode())
         content.update(self.data_hash().encode())
@@ -222,9 +232,15 @@ class Plan:
         for entry in self.suite.entries:
             content = hashlib.sha256(entry.model_dump_json().encode())
             content.update(weights.get(entry.weights, "").encode())
-            content.update(source_of_program(type(entry.built)))
+            content.update(code_of([type(entry.built).__module__]).encode())
             keys.append(content.hexdigest()[:16])
         return keys
+
+    def modules(self) -> set[str]:
+        """Where its attacks and defences are written."""
+        defences = (p for built in self.suite.built_defences for p in built.programs)
+        attacks = (type(entry.built) for entry in self.suite.entries)
+        return {program.__module__ for program in (*attacks, *defences)}
 
     def data_hash(self) -> str:
         """SHA-256 over all recordings of the pairs, in order."""
@@ -233,15 +249,3 @@ class Plan:
             content.update(os.fsencode(name))
             content.update(hashlib.sha256((self.root / name).read_bytes()).digest())
         return content.hexdigest()
-
-
-def source_of_program(program: type) -> bytes:
-    """All files of the package a class belongs to, or its own; nothing where it has none."""
-    package = sys.modules.get(program.__module__.partition(".")[0])
-    folders = [Path(folder) for folder in getattr(package, "__path__", ())]
-    try:
-        own = inspect.getsourcefile(program)
-        paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-        return b"".join(path.read_bytes() for path in paths or ([Path(own)] if own else []))
-    except (TypeError, OSError):  # built in, or typed at a prompt
-        return b""

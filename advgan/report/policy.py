@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from advgan.attacks.contract import discover
-from advgan.report.schema import AttackSummary, Cell, Check, DefenceSummary, Rate, Verdict
+from advgan.report.schema import AttackSummary, Cell, DefenceSummary, LimitCheck, Rate, Verdict
+from advgan.victim.plugins import discover
 from speakerguard.errors import ConfigError
-from speakerguard.training.config import load_as
+from speakerguard.settings import load_as
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -98,75 +99,114 @@ def verdict(
     Args:
         unusable: share of the pairs that could not be used.
     """
-    checks: list[Check] = []
-    mine = next((d for d in defences if d.title == policy.defence and d.run), None)
-    wrong = "" if mine else f"the suite did not run the policy's defence, {policy.defence!r}"
-    other = policy.point is not None and policy.point != point
+    measured = _Measured(policy, point, attacks, defences, unusable)
+    checks = [*measured.claims(), *measured.attacked(), *measured.absent()]
+    failed = [check for check in checks if not check.passed]
+    wrong = measured.no_verdict(bool(checks))
+    return Verdict(
+        passed=not failed and not wrong, policy=name, policy_sha256=sha256,
+        point=policy.point or point, defence=policy.defence, judge=policy.judge,
+        sentence=f"No verdict: {wrong}." if wrong else _sentence(checks, failed), checks=checks,
+    )  # fmt: skip
 
-    def check(
-        what: str, attack: int | None, limit: float | None, rate: Rate, note: str, must: bool
-    ) -> None:
-        if limit is None:
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a report found, held against a policy; see :func:`verdict`."""
+
+    policy: Policy
+    point: str
+    attacks: Sequence[AttackSummary]
+    defences: Sequence[DefenceSummary]
+    unusable: Rate
+
+    @property
+    def defence(self) -> DefenceSummary | None:
+        """The policy's, if it was run."""
+        return next((d for d in self.defences if d.title == self.policy.defence and d.run), None)
+
+    @property
+    def elsewhere(self) -> str | None:
+        """The policy's operating point, where the report was made at another."""
+        return None if self.policy.point == self.point else self.policy.point
+
+    def claims(self) -> Iterator[LimitCheck]:
+        """Limits on honest claims, and on what could not be used."""
+        if self.defence is None:
             return
-        value = rate.high if policy.judge == "upper" else rate.value
-        unmeasured = value is None and must
-        passed = not unmeasured and (value is None or value <= limit)
-        checks.append(
-            Check(what=what, attack=attack, limit=limit, value=value, passed=passed,
-                  note=note if value is None else "")
-        )  # fmt: skip
-
-    if mine:
-        rejected, strangers = mine.genuine_rejected, mine.strangers_accepted
-        if other:
-            at = {a.name: a.points.get(policy.point or "", Rate()) for a in attacks}
+        policy, must, note = self.policy, True, "not measured"
+        rejected, strangers = self.defence.genuine_rejected, self.defence.strangers_accepted
+        if self.elsewhere:
+            at = {attack.name: attack.points.get(self.elsewhere, Rate()) for attack in self.attacks}
             rejected = _complement(at.get("genuine", Rate()))
             strangers = at.get("zero-effort", Rate())
-        note = "not measured"
-        check("genuine rejected", None, policy.genuine_rejected, rejected, note, True)
-        check("strangers accepted", None, policy.strangers_accepted, strangers, note, True)
-        check("pairs that cannot be used", None, policy.unusable_pairs, unusable, note, True)
-    must = policy.not_run == "fail"
-    for summary in attacks:
-        if summary.family != "control" and summary.against in ("none", policy.defence):
-            limit = policy.limit(summary.name, summary.title, summary.family)
-            cell = summary.cells.get(policy.defence, Cell(accepted=Rate()))
-            rate = cell.accepted
-            if other:
-                rate = summary.points.get(policy.point or "", Rate())
-            check(summary.title, summary.index, limit, rate, f"not run: {summary.reason}", must)
-    had = {known for summary in attacks for known in (summary.name, summary.title)}
-    for title in sorted(policy.attacks.keys() - had):
-        check(title, None, policy.attacks[title], Rate(), "not run: the suite has none", must)
-    if unusable.value == 1:
-        wrong = f"none of the {unusable.cases} pairs has recordings that can be used"
-    failed = [check for check in checks if not check.passed]
-    failed.sort(key=lambda check: -(check.value or 0.0))
-    if other:
-        wrong = wrong or (
-            "" if policy.defence == "none" and any(policy.point in a.points for a in attacks)
-            else f"rates at {policy.point!r} are known for the verifier alone; use --point"
-        )  # fmt: skip
-    if not checks:
-        wrong = wrong or "the policy sets no limit on anything that the suite has"
-    passed = not failed and not wrong
-    unmeasured = sum(check.value is None for check in checks)
-    if wrong:
-        sentence = f"No verdict: {wrong}."
-    elif passed:
-        sentence = f"All {len(checks)} limits are kept"
-        sentence += f", {unmeasured} of them for want of a measurement." if unmeasured else "."
-    else:
-        first = failed[0]
-        sentence = (
-            f"{len(failed)} of {len(checks)} limits are broken; worst: {first.what}, "
-            f"{per_cent(first.value)} where at most {per_cent(first.limit)} are allowed."
+        for what, limit, rate in (
+            ("genuine rejected", policy.genuine_rejected, rejected),
+            ("strangers accepted", policy.strangers_accepted, strangers),
+            ("pairs that cannot be used", policy.unusable_pairs, self.unusable),
+        ):
+            yield from self._check(what, None, limit, rate, note, must)
+
+    def attacked(self) -> Iterator[LimitCheck]:
+        """Limits on the attacks of the suite."""
+        policy, must = self.policy, self.policy.not_run == "fail"
+        for summary in self.attacks:
+            if summary.family != "control" and summary.against in ("none", policy.defence):
+                limit = policy.limit(summary.name, summary.title, summary.family)
+                rate = summary.cells.get(policy.defence, Cell(accepted=Rate())).accepted
+                if self.elsewhere:
+                    rate = summary.points.get(self.elsewhere, Rate())
+                note = f"not run: {summary.reason}"
+                yield from self._check(summary.title, summary.index, limit, rate, note, must)
+
+    def absent(self) -> Iterator[LimitCheck]:
+        """Limits on attacks that the suite does not have."""
+        policy, must = self.policy, self.policy.not_run == "fail"
+        had = {known for summary in self.attacks for known in (summary.name, summary.title)}
+        for title in sorted(policy.attacks.keys() - had):
+            limit, note = policy.attacks[title], "not run: the suite has none"
+            yield from self._check(title, None, limit, Rate(), note, must)
+
+    def _check(
+        self, what: str, attack: int | None, limit: float | None, rate: Rate, note: str, must: bool
+    ) -> Iterator[LimitCheck]:
+        """One limit; nothing where there is none. ``must``: it fails where nothing was measured."""
+        if limit is None:
+            return
+        value = rate.high if self.policy.judge == "upper" else rate.value
+        passed = not must if value is None else value <= limit
+        note = note if value is None else ""
+        yield LimitCheck(
+            what=what, attack=attack, limit=limit, value=value, passed=passed, note=note
         )
-        sentence += f" {unmeasured} were not measured." if unmeasured else ""
-    return Verdict(
-        passed=passed, policy=name, policy_sha256=sha256, point=policy.point or point,
-        defence=policy.defence, judge=policy.judge, sentence=sentence, checks=checks,
-    )  # fmt: skip
+
+    def no_verdict(self, limited: bool) -> str:
+        """Why nothing can be said, if so. ``limited``: the policy limits what the suite has."""
+        policy, unusable = self.policy, self.unusable
+        if unusable.value == 1:
+            return f"none of the {unusable.cases} pairs has recordings that can be used"
+        if self.defence is None:
+            return f"the suite did not run the policy's defence, {policy.defence!r}"
+        known = policy.defence == "none" and any(self.elsewhere in a.points for a in self.attacks)
+        if self.elsewhere and not known:
+            return f"rates at {policy.point!r} are known for the verifier alone; use --point"
+        return "" if limited else "the policy sets no limit on anything that the suite has"
+
+
+def _sentence(checks: Sequence[LimitCheck], failed: Sequence[LimitCheck]) -> str:
+    """The verdict for a person to read."""
+    unmeasured = sum(check.value is None for check in checks)
+    if not failed:
+        sentence = f"All {len(checks)} limits are kept"
+        return sentence + (
+            f", {unmeasured} of them for want of a measurement." if unmeasured else "."
+        )
+    worst = max(failed, key=lambda check: check.value or 0.0)
+    sentence = (
+        f"{len(failed)} of {len(checks)} limits are broken; worst: {worst.what}, "
+        f"{per_cent(worst.value)} where at most {per_cent(worst.limit)} are allowed."
+    )
+    return sentence + (f" {unmeasured} were not measured." if unmeasured else "")
 
 
 def _complement(rate: Rate) -> Rate:

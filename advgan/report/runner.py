@@ -7,19 +7,17 @@ network that was trained anew, runs that attack alone.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from pydantic import TypeAdapter
 
 from advgan.command import work
-from advgan.report.bench import Bench, Row
+from advgan.report.bench import Bench, CaseResult
 from advgan.report.plan import Plan
 from speakerguard.errors import SpeakerguardError, UsageError
+from speakerguard.journal import Journal
 
 FORMAT = "speakerguard-cases-2"
 
@@ -37,7 +35,7 @@ class InterruptedRunError(SpeakerguardError):
 
 def run(
     plan: Plan, out: Path, digest: str, keys: Sequence[str], workers: int, progress: Progress
-) -> list[Row]:
+) -> list[CaseResult]:
     """Run what is not in ``out`` yet and return all rows, by pair and attack.
 
     Args:
@@ -56,36 +54,28 @@ def run(
         raise UsageError(
             f"{out}: no folder can be made there ({error.strerror}). Name another with --out."
         ) from None
-    path = rows_file(out, digest)
-    read, pairs = read_rows(path, digest, keys), range(len(plan.pairs))
+    journal, pairs = journal_of(out, digest), range(len(plan.pairs))
+    read = read_rows(journal, keys)
     rows = {(row.pair, row.attack): row for row in read if row.pair in pairs}
     attacks = range(len(plan.suite.entries))
     total = len(plan.pairs) * len(attacks)
+
+    def do(tasks: Sequence[Task]) -> None:
+        for _, row in work(_work, tasks, workers, partial(_prepare, plan), "--workers"):
+            rows[row.pair, row.attack] = row
+            key = _CHECK if row.attack < 0 else keys[row.attack]
+            journal.append({"key": key} | row.as_dict())
+            progress(sum(attack >= 0 for _, attack in rows), total)
+
     try:
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            if file.tell() == 0:
-                _write(file, {"format": FORMAT, "digest": digest})
-
-            def do(tasks: Sequence[Task]) -> None:
-                for _, row in work(_work, tasks, workers, partial(_prepare, plan), "--workers"):
-                    rows[row.pair, row.attack] = row
-                    key = _CHECK if row.attack < 0 else keys[row.attack]
-                    _write(file, {"key": key} | row.as_dict())
-                    progress(sum(attack >= 0 for _, attack in rows), total)
-
-            do([(pair, -1) for pair in range(len(plan.pairs)) if (pair, -1) not in rows])
-            usable = [pair for pair in range(len(plan.pairs)) if rows[pair, -1].outcome == "judged"]
-            total = len(usable) * len(attacks)
-            do([(p, a) for p in usable for a in attacks if (p, a) not in rows])
+        do([(pair, -1) for pair in range(len(plan.pairs)) if (pair, -1) not in rows])
+        usable = [pair for pair in range(len(plan.pairs)) if rows[pair, -1].outcome == "judged"]
+        total = len(usable) * len(attacks)
+        do([(p, a) for p in usable for a in attacks if (p, a) not in rows])
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted; {sum(attack >= 0 for _, attack in rows)} of {total} cases are kept in "
-            f"{path}. The same command goes on from there."
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror or error}); {len(rows)} results are kept. "
-            "Make room, then run the same command again: it goes on from there."
+            f"{journal.path}. The same command goes on from there."
         ) from None
     return [rows[key] for key in sorted(rows)]
 
@@ -95,43 +85,30 @@ def rows_file(out: Path, digest: str) -> Path:
     return out / f"cases-{digest}.jsonl"
 
 
-def read_rows(path: Path, digest: str, keys: Sequence[str]) -> list[Row]:
+def journal_of(out: Path, digest: str) -> Journal:
+    """The journal of the rows of a plan."""
+    header = {"format": FORMAT, "digest": digest}
+    advice = "Begin anew with --fresh, or give another --out."
+    return Journal(rows_file(out, digest), header, advice)
+
+
+def read_rows(journal: Journal, keys: Sequence[str]) -> list[CaseResult]:
     """Rows of earlier runs that are attacks of this one, each under its number in this one.
 
-    What was not run then, or failed, is left out: it is tried again. A last line that was cut off
-    is taken away.
+    What was not run then, or failed, is left out: it is tried again.
 
     Raises:
-        UsageError: the file is no such list.
+        UsageError: the file is no such list, or damaged.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
     numbers = {_CHECK: -1} | {key: number for number, key in enumerate(keys)}
+    shape = TypeAdapter(CaseResult)
     try:
-        header, *lines = [json.loads(line) for line in whole.splitlines()] or [None]
-        if whole and header != {"format": FORMAT, "digest": digest}:
-            raise ValueError("of another run")
-        known = [line for line in lines if line["key"] in numbers]
-        shape = TypeAdapter(Row)
-        rows = [shape.validate_python(line | {"attack": numbers[line["key"]]}) for line in known]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise UsageError(
-            f"{path}: no list of this run's cases; it was changed or damaged. Begin anew with "
-            "--fresh, or give another --out."
-        ) from None
+        found = [(line.pop("key"), line) for line in journal.read()]
+        known = [line | {"attack": numbers[key]} for key, line in found if key in numbers]
+        rows = [shape.validate_python(line) for line in known]
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{journal.path}: a line of it is damaged. {journal.advice}") from None
     return [row for row in rows if row.outcome not in ("not-run", "failed")]
-
-
-def _write(file: TextIO, content: dict[str, object]) -> None:
-    """One line, on the disk when this returns."""
-    file.write(json.dumps(content, sort_keys=True) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
 
 
 _BENCH: list[Bench] = []  # of this process
@@ -141,6 +118,6 @@ def _prepare(plan: Plan) -> None:
     _BENCH[:] = [Bench(plan)]
 
 
-def _work(task: Task) -> Row:
+def _work(task: Task) -> CaseResult:
     pair, attack = task
     return _BENCH[0].check(pair) if attack < 0 else _BENCH[0].case(pair, attack)

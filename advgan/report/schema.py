@@ -68,7 +68,7 @@ class AttackSummary(_Part):
     cells: dict[str, Cell]
     points: dict[str, Rate] = Field(description="accepted at the other operating points")
     quality: dict[str, float] = Field(description="medians over the cases")
-    queries: float = 0.0
+    queries: float | None = None
     peers: dict[str, Rate] = Field(description="accepted by models it was not aimed at")
 
 
@@ -178,7 +178,7 @@ class Worst(_Part):
     pictures: dict[str, str]
 
 
-class Check(_Part):
+class LimitCheck(_Part):
     """One limit of the policy, and whether it is kept."""
 
     what: str
@@ -199,7 +199,7 @@ class Verdict(_Part):
     defence: str
     judge: str
     sentence: str
-    checks: list[Check]
+    checks: list[LimitCheck]
 
 
 class Problem(_Part):
@@ -246,7 +246,7 @@ class Comparison(_Part):
     changes: list[Change]
 
 
-class Provenance(_Part):
+class RunProvenance(_Part):
     """What made this report; the same of all this gives the same report, but for ``timing``."""
 
     version: str
@@ -291,7 +291,7 @@ class Report(_Part):
     problems: list[Problem]
     limits: list[str]
     comparison: Comparison | None = None
-    provenance: Provenance
+    provenance: RunProvenance
     timing: Timing
 
 

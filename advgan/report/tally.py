@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import beta
 
-from advgan.report.bench import Row
+from advgan.report.bench import CaseResult
 from advgan.report.plan import Plan
 from advgan.report.schema import Cell, Rate
 from speakerguard.errors import UsageError
+from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.metrics import FloatArray, eer
 from speakerguard.evaluation.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
 from speakerguard.evaluation.trials import speaker_of
-
-FEW = 5  # target speakers under which resampling them says too little
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +27,7 @@ class Tally:
     """
 
     plan: Plan
-    rows: Sequence[Row]
+    rows: Sequence[CaseResult]
     threshold: float
 
     @cached_property
@@ -61,31 +58,31 @@ class Tally:
                     found.setdefault(title, {})[speaker] = limit
         return found
 
-    def speakers(self, row: Row) -> tuple[str, str]:
+    def speakers(self, row: CaseResult) -> tuple[str, str]:
         """The claimed speaker, and whose voice the audio is or was made from."""
         pair = self.plan.pairs[row.pair]
         voice = self.plan.suite.entries[row.attack].built.voice
-        heard = pair.target if voice == "target" else pair.source
+        recording = pair.target if voice == "target" else pair.source
         if voice == "other":
-            heard = next(self.plan.bystanders(row.pair), heard)
-        return speaker_of(pair.target), speaker_of(heard)
+            recording = next(self.plan.bystanders(row.pair), recording)
+        return speaker_of(pair.target), speaker_of(recording)
 
-    def score(self, row: Row, defence: str = "none") -> float | None:
+    def score(self, row: CaseResult, defence: str = "none") -> float | None:
         """The score behind a defence; None where that flags the claim, or the guard refuses it."""
         limit = self.limits.get(defence, {}).get(self.speakers(row)[0])
         if limit is not None and defence in row.suspicion and row.suspicion[defence] > limit:
             return None
         return row.scores.get(defence)
 
-    def accepted(self, row: Row, defence: str = "none") -> bool:
+    def accepted(self, row: CaseResult, defence: str = "none") -> bool:
         """Whether the claim got through."""
         return reaches(self.score(row, defence), self.threshold)
 
-    def of(self, attack: int) -> list[Row]:
+    def of(self, attack: int) -> list[CaseResult]:
         """The judged and refused rows of one attack."""
         return self._by_attack.get(attack, [])
 
-    def labelled(self, label: str, defence: str) -> list[Row]:
+    def labelled(self, label: str, defence: str) -> list[CaseResult]:
         """All rows of bona fide controls with this label that met a defence."""
         return [
             row
@@ -97,18 +94,15 @@ class Tally:
 
     def rate(
         self,
-        rows: Sequence[Row],
-        passes: Callable[[Row], bool],
+        rows: Sequence[CaseResult],
+        passes: Callable[[CaseResult], bool],
     ) -> Rate:
         """The share of ``rows`` for which ``passes`` holds, with its interval."""
         if not rows:
             return Rate()
         hits = np.array([passes(row) for row in rows])
-        speakers = [self.speakers(row) for row in rows]
-        targets = sorted({claimed for claimed, _ in speakers})
-        low, high = self._resampled(hits, speakers)
-        if hits.all() or not hits.any() or low == high or len(targets) < FEW:
-            low, high = exact_interval(float(hits.mean()), len(targets))
+        claimed, spoke = zip(*map(self.speakers, rows), strict=True)
+        low, high = share_interval(hits, claimed, spoke, self.plan.suite.replicates)
         return Rate(
             value=float(hits.mean()), low=low, high=high, count=int(hits.sum()), cases=len(rows)
         )
@@ -135,7 +129,7 @@ class Tally:
         cell.min_t_dcf = self._tandem(rows, defence)
         return cell
 
-    def scores(self, rows: Sequence[Row], defence: str) -> FloatArray:
+    def scores(self, rows: Sequence[CaseResult], defence: str) -> FloatArray:
         """Scores to rank by, float64 (n,): what is flagged or refused lies below all others."""
         scores = (self.score(row, defence) for row in rows)
         return np.array([self._lowest if s is None else s for s in scores], dtype=np.float64)
@@ -147,7 +141,7 @@ class Tally:
             return None
         return eer(self.scores(targets, defence), self.scores(nontargets, defence)).rate
 
-    def _tandem(self, spoofs: Sequence[Row], defence: str) -> float | None:
+    def _tandem(self, spoofs: Sequence[CaseResult], defence: str) -> float | None:
         """min t-DCF with a detecting defence as countermeasure."""
         kinds = [self.labelled("target", defence), self.labelled("nontarget", defence), spoofs]
         kinds = [[row for row in rows if defence in row.suspicion] for rows in kinds]
@@ -163,25 +157,6 @@ class Tally:
             return min_t_dcf(bonafide, doubts[2], 1 - passed[0], passed[1], passed[2]).value
         except UsageError:  # the verifier alone stops all, or so little that nothing matters
             return None
-
-    def _resampled(
-        self, hits: npt.NDArray[np.bool_], speakers: Sequence[tuple[str, str]]
-    ) -> tuple[float, float]:
-        """Speaker bootstrap of a share; equal ends where there is nothing to resample."""
-        mean = float(hits.mean())
-        if hits.all() or not hits.any() or not self.plan.suite.replicates:
-            return mean, mean
-        names, index = np.unique(np.array(speakers).ravel(), return_inverse=True)
-        claimed, spoke = index.reshape(-1, 2).T
-        rng = np.random.default_rng(0)
-        shares = np.full(len(names), 1 / len(names))
-        drawn = rng.multinomial(len(names), shares, self.plan.suite.replicates).astype(float)
-        weights = drawn[:, claimed] * np.where(claimed == spoke, 1.0, drawn[:, spoke])
-        weights = weights[weights.any(axis=1)]  # as speakerguard.evaluation.bootstrap weighs trials
-        if len(weights) < 2:
-            return mean, mean
-        low, high = np.quantile(weights @ hits / weights.sum(axis=1), [0.025, 0.975])
-        return float(low), float(high)
 
     @cached_property
     def _run(self) -> set[str]:
@@ -200,13 +175,13 @@ class Tally:
         return min(known, default=0.0) - 1.0
 
     @cached_property
-    def _by_attack(self) -> dict[int, list[Row]]:
-        found: dict[int, list[Row]] = {}
+    def _by_attack(self) -> dict[int, list[CaseResult]]:
+        found: dict[int, list[CaseResult]] = {}
         for row in self.rows:
             found.setdefault(row.attack, []).append(row)
         return found
 
-    def met(self, row: Row, defence: str) -> bool:
+    def met(self, row: CaseResult, defence: str) -> bool:
         """Whether a row was judged behind a defence, with a limit where that detects."""
         if defence in self._doubting and self.speakers(row)[0] not in self.limits.get(defence, {}):
             return False
@@ -215,22 +190,10 @@ class Tally:
             return defence == "none" or (against in ("none", defence) and defence in self._run)
         return defence in row.scores
 
-    def _name(self, row: Row) -> str:
+    def _name(self, row: CaseResult) -> str:
         return self.plan.suite.entries[row.attack].built.name
 
 
 def reaches(score: float | None, threshold: float) -> bool:
     """Whether a score is accepted; None, the lack of one, never is."""
     return score is not None and score >= threshold
-
-
-def exact_interval(share: float, count: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval of a share among so many independent cases.
-
-    >>> [round(end, 3) for end in exact_interval(0.0, 8)]
-    [0.0, 0.369]
-    """
-    hits = round(share * count)
-    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, count - hits + 1))
-    high = 1.0 if hits == count else float(beta.ppf(0.975, hits + 1, count - hits))
-    return low, high

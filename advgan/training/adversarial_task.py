@@ -21,12 +21,13 @@ from advgan.networks.perturber import Perturber
 from advgan.networks.vocoder import GRIFFIN_LIM, GriffinLim, NeuralVocoder, Vocoder
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import AdversarialConfig
-from advgan.training.vc_task import copy_of, device, start, swap_halves
+from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.errors import ConfigError
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 
@@ -40,7 +41,6 @@ class AdversarialTask(Task):
     kind: str
 
     def __init__(self, config: AdversarialConfig, network: nn.Module, report: Report) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         self.guard = GuardLoss(config.guard, config.point).to(device())
         self.crops = Crops(config, report)
@@ -64,7 +64,7 @@ class AdversarialTask(Task):
         report(self.basis)
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         about = {
             **about,  # among them the guard's loss, under a name that is needed otherwise
             "guard_loss": about["guard"],
@@ -93,15 +93,16 @@ class AdversarialTask(Task):
         Some rows move towards the row before, and each by a random vector.
         """
         config = self.config
-        heard = [self._embed(one, SAMPLE_RATE) for one in waveforms]
+        embeddings = [self._embed(one, SAMPLE_RATE) for one in waveforms]
         share = rng.uniform(0.25, 0.75, config.batch)
         share[rng.random(config.batch) >= config.target_mixing] = 1
-        away = rng.standard_normal(heard[0].shape) * config.target_noise / heard[0].shape[1] ** 0.5
+        shape = embeddings[0].shape
+        away = rng.standard_normal(shape) * config.target_noise / shape[1] ** 0.5
         own, moved = (
             torch.tensor(values, dtype=torch.float32, device=device())
             for values in (share[:, None], away)
         )
-        between = (own * voices + (1 - own) * voices.roll(1, dims=0) for voices in heard)
+        between = (own * voices + (1 - own) * voices.roll(1, dims=0) for voices in embeddings)
         return [nn.functional.normalize(voices + moved, dim=1) for voices in between]
 
     def _embed(self, waveform: Tensor, rate: int) -> Tensor:
@@ -109,21 +110,21 @@ class AdversarialTask(Task):
         with torch.autocast(device().type, torch.bfloat16, enabled=self.config.bfloat16):
             return self.guard.embed(waveform, rate).float()
 
-    def _judged(self, heard: Tensor, voices: Tensor) -> dict[str, Tensor]:
+    def _judged(self, probes: Tensor, voices: Tensor) -> dict[str, Tensor]:
         """The guard's mean score of embeddings (B, D) of what was made, and the share accepted."""
         with torch.no_grad():
-            scores = self.guard.scores(voices, heard)
+            scores = self.guard.scores(voices, probes)
         return {
             "score": scores.mean(),
             "passed": (scores >= self.guard.threshold).float().mean(),
         }
 
-    def _fake(self, real: Tensor, made: Tensor) -> Tensor:
-        """Teach the discriminator mels (B, bands, T), then ask it how well ``made`` passes."""
-        judged = judge_loss(self.judge(real), self.judge(made.detach()))
+    def _fake(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Teach the discriminator mels (B, bands, T), then ask it how well ``fake`` passes."""
+        judged = judge_loss(self.judge(real), self.judge(fake.detach()))
         parameters = list(self.judge.parameters())
         descend(judged, [self.optimisers["judge"]], parameters, self.config.clip)
-        return deceive_loss(self.judge(made))
+        return deceive_loss(self.judge(fake))
 
     def _descend(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         loss = torch.stack(list(parts.values())).sum()
@@ -154,7 +155,7 @@ class ConvertTask(AdversarialTask):
         self.vocoder = frozen_vocoder(config)
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
@@ -163,18 +164,18 @@ class ConvertTask(AdversarialTask):
                 self.mel(from_guard(c[:, : self.crops.count]))[:, :, : config.frames]
                 for c in (sources, targets)
             )
-            heard = [targets, enrolled] if config.model.embedding else [enrolled]
-            *known, voices = self._mixed(rng, *heard)
+            utterances = [targets, enrolled] if config.model.embedding else [enrolled]
+            *known, voices = self._mixed(rng, *utterances)
             told = torch.cat([self._embed(sources, SAMPLE_RATE), *known]) if known else None
         self.network.train()
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             # one pass for both, so that normalisation sees rebuilt and converted clips alike
-            made = self.network(
+            mels = self.network(
                 torch.cat([source, source]),
                 torch.cat([swap_halves(source), target]),
                 told,
             ).float()
-        rebuilt, converted = made.chunk(2)
+        rebuilt, converted = mels.chunk(2)
         parts = self._parts(self.network, source, rebuilt, converted, voices)
         parts["gan"] = config.loss.gan * self._fake(torch.cat([source, target]), converted)
         return self._descend({n: p for n, p in parts.items() if n not in {"score", "passed"}})
@@ -201,13 +202,13 @@ class ConvertTask(AdversarialTask):
             words = network.encode(source).content
         kept = network.encode(converted).content
         sound = self.vocoder(converted)
-        heard = self._embed(sound, STANDARD.sample_rate)
+        probes = self._embed(sound, STANDARD.sample_rate)
         l1 = nn.functional.l1_loss
         return {
-            "guard": weights.guard * self.guard(heard, voices, weights.margin),
+            "guard": weights.guard * self.guard(probes, voices, weights.margin),
             "reconstruction": weights.reconstruction * l1(rebuilt, source),
             "content": weights.content * l1(kept, words),
-            **self._judged(heard, voices),
+            **self._judged(probes, voices),
         }
 
     def _mel(self, waveform: Tensor) -> Tensor:
@@ -235,7 +236,7 @@ class PerturbTask(AdversarialTask):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         sources = self.crops.draw(config.batch, rng, config.invented).to(device())
         targets, enrolled = self._targets(rng)
@@ -245,9 +246,9 @@ class PerturbTask(AdversarialTask):
         assert isinstance(self.network, Perturber)
         with torch.autocast(device().type, torch.bfloat16, enabled=config.bfloat16):
             change = self.network.delta(sources, known)
-        made = (sources + change.float()).clamp(-1.0, 1.0)
-        parts = self._parts(sources, made, voices)
-        real, fake = (self.mel(from_guard(c)) for c in (sources, made))
+        perturbed = (sources + change.float()).clamp(-1.0, 1.0)
+        parts = self._parts(sources, perturbed, voices)
+        real, fake = (self.mel(from_guard(c)) for c in (sources, perturbed))
         parts["gan"] = config.loss.gan * self._fake(real, fake)
         return self._descend({n: p for n, p in parts.items() if n not in {"score", "passed"}})
 
@@ -263,14 +264,14 @@ class PerturbTask(AdversarialTask):
                 rows.append({name: part.item() for name, part in parts.items()})
         return self._measures(rows)
 
-    def _parts(self, sources: Tensor, made: Tensor, voices: Tensor) -> dict[str, Tensor]:
+    def _parts(self, sources: Tensor, perturbed: Tensor, voices: Tensor) -> dict[str, Tensor]:
         weights = self.config.loss
-        heard = self._embed(made, SAMPLE_RATE)
-        change = (made - sources) / self.config.perturber.epsilon
+        probes = self._embed(perturbed, SAMPLE_RATE)
+        change = (perturbed - sources) / self.config.perturber.epsilon
         return {
-            "guard": weights.guard * self.guard(heard, voices, weights.margin),
+            "guard": weights.guard * self.guard(probes, voices, weights.margin),
             "sound": weights.sound * change.square().mean(),
-            **self._judged(heard, voices),
+            **self._judged(probes, voices),
         }
 
 

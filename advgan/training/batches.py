@@ -13,13 +13,11 @@ from advgan.networks.mel import STANDARD, levelled
 from advgan.pairs import read_pairs
 from advgan.training.config import AttackerRunConfig
 from speakerguard.evaluation.trials import spread
+from speakerguard.progress import Report
 from speakerguard.sound import audio
 from speakerguard.sound.speech import load_speech
-from speakerguard.sound.voice import invent_voice
-from speakerguard.training.batches import stretch
-from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report
-from speakerguard.training.teacher import at_speed
+from speakerguard.sound.voice import at_speed, invent_voice
+from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 
 UNIT = 320  # samples at 16 kHz that are 441 at 22.05 kHz
 LONGEST = 2  # crops' worth of a segment that an invented voice says, to cut the crop from
@@ -44,11 +42,9 @@ class Crops:
             for name, reason in speech.skipped[:1]:
                 report(f"{len(speech.skipped)} recordings left out; the first, {name}: {reason}")
         self.seed, self.count = config.seed, crop_samples(config.frames)
-        utterances: dict[str, set[str]] = defaultdict(set)
         self.segments: dict[str, list[int]] = defaultdict(list)
         for index, speaker in enumerate(self.labelled.speakers):
             self.segments[str(speaker)].append(index)
-            utterances[str(speaker)].add(self.labelled.utterances[index])
         self.speakers = sorted(name for name in self.segments if len(self.segments[name]) > 1)
 
     def rng(self, step: int) -> np.random.Generator:
@@ -152,12 +148,12 @@ class DevPair:
 def load_dev(config: AttackerRunConfig) -> list[DevPair]:
     """Pairs of dev to choose weights by; speech alone, whole :data:`UNIT`, of at most 6 s."""
     pairs = spread(read_pairs(config.data.dev_pairs, config.data.dev), config.dev_size)
-    heard: dict[str, Tensor] = {}
+    clips: dict[str, Tensor] = {}
 
-    def hear(name: str) -> Tensor:
-        if name not in heard:
+    def clip_of(name: str) -> Tensor:
+        if name not in clips:
             samples = load_speech(config.data.dev / name).samples[: 6 * audio.SAMPLE_RATE]
-            heard[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
-        return heard[name]
+            clips[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
+        return clips[name]
 
-    return [DevPair(hear(p.source), hear(p.target), hear(p.enrol[0])) for p in pairs]
+    return [DevPair(clip_of(p.source), clip_of(p.target), clip_of(p.enrol[0])) for p in pairs]

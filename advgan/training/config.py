@@ -15,7 +15,8 @@ from advgan.networks.discriminator import DiscriminatorConfig
 from advgan.networks.generator import GeneratorConfig
 from advgan.networks.perturber import PerturberConfig
 from advgan.networks.vocoder import GRIFFIN_LIM, VocoderConfig
-from speakerguard.training.config import RunConfig, Speed, Strict, refuse_overlap
+from speakerguard.settings import Strict
+from speakerguard.training.config import RunConfig, Speed, refuse_overlap
 
 
 class SpeechConfig(Strict):
@@ -99,7 +100,7 @@ class VocoderRunConfig(AttackerRunConfig):
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
     @property
-    def heard(self) -> bool:
+    def of_sounds(self) -> bool:
         """Whether any loss is of sounds."""
         return bool(self.spectral or self.mel_weight or self.adversarial)
 

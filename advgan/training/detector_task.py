@@ -25,10 +25,11 @@ from advgan.networks.mel import STANDARD, MelSpectrogram, from_guard, levelled, 
 from advgan.networks.vocoder import GRIFFIN_LIM, ITERATIONS, GriffinLim
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import DetectorConfig
-from advgan.training.vc_task import copy_of, device, start
+from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.metrics import eer
 from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE
+from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (
     Augmenter,
@@ -41,7 +42,7 @@ from speakerguard.sound.augment import (
     simulated_room,
 )
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 from speakerguard.verification.calibration import fit
 
@@ -62,26 +63,27 @@ CHANNELS: dict[str, Channel] = {"codec": compress, "replay": replayed}
 class DetectorTask(Task):
     """Cross-entropy between real and made; the mean of the equal error rates on dev decides."""
 
+    measures_shares = True
+
     def __init__(self, config: DetectorConfig, report: Report = print) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         for folder in (*config.spoofs, *config.dev_spoofs):
             read_manifest(folder)  # before speech is prepared, which may take long
         self.crops = Crops(config, report)
-        self.spoofs = [made_speech(folder, config) for folder in config.spoofs]
+        self.spoofs = [spoofed_speech(folder, config) for folder in config.spoofs]
         bank = NoiseBank.load(config.augment) if config.augment else NoiseBank((), ())
         self.augmenter = Augmenter(bank, self._any_voice)
         self.mel = MelSpectrogram().to(device())
         self.copiers = [copiers(name, PATIENCE) for name in config.vocoders]
-        real, made = self._dev()
+        real, spoofs = self._dev()
         self.real = [self._mel(clip) for clip in real]
-        self.made = {name: [self._mel(clip) for clip in clips] for name, clips in made.items()}
+        self.dev_spoofs = {n: [self._mel(clip) for clip in clips] for n, clips in spoofs.items()}
         self.channels = {}
         for name, channel in CHANNELS.items():
             rng = np.random.default_rng(config.seed)
             self.channels[name] = [
                 [self._mel(channel(clip, rng)) for clip in spread(clips, FEW)]
-                for clips in (real, [clip for kind in made.values() for clip in kind])
+                for clips in (real, [clip for kind in spoofs.values() for clip in kind])
             ]
         torch.manual_seed(config.seed)
         self.network = start("discriminator", Discriminator(config.model), config.init)
@@ -93,7 +95,7 @@ class DetectorTask(Task):
         self.calibration = {"scale": 1.0, "offset": 0.0}
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config, rng = self.config, self.crops.rng(step)
         half = max(1, config.batch // 2)
         copied = half if not self.spoofs else round(config.copies * half)
@@ -105,8 +107,8 @@ class DetectorTask(Task):
         if half > copied:
             clips.append(torch.stack([self._spoof(rng) for _ in range(half - copied)]))
         waveforms = torch.cat(clips).numpy()
-        heard = np.stack([levelled(self.augmenter(w, 1.0, rng)) for w in waveforms])
-        mel = self.mel(from_guard(torch.from_numpy(heard).to(device())))[:, :, : config.frames]
+        augmented = np.stack([levelled(self.augmenter(w, 1.0, rng)) for w in waveforms])
+        mel = self.mel(from_guard(torch.from_numpy(augmented).to(device())))[:, :, : config.frames]
         real = torch.arange(len(mel), device=mel.device) < half
         self.network.train()
         loss = detect_loss(self.network(mel).flatten(1).mean(dim=1), real)
@@ -119,18 +121,19 @@ class DetectorTask(Task):
         Behind a channel it is part of all made speech against part of the real. ``dev`` is the
         mean of them all. Fits the calibration.
         """
-        real, made = self._scores(self.real), {n: self._scores(m) for n, m in self.made.items()}
-        rates = {name: float(eer(real, scores).rate) for name, scores in made.items()}
+        real = self._scores(self.real)
+        spoofs = {name: self._scores(mels) for name, mels in self.dev_spoofs.items()}
+        rates = {name: float(eer(real, scores).rate) for name, scores in spoofs.items()}
         for name, (changed, fakes) in self.channels.items():
             rates[name] = float(eer(self._scores(changed), self._scores(fakes)).rate)
-        every = np.concatenate(list(made.values()))
+        every = np.concatenate(list(spoofs.values()))
         if real.mean() > every.mean():
             line = fit(real, every, p_target=0.5)
             self.calibration = {"scale": line.scale, "offset": line.offset}
         return {"dev": float(np.mean(list(rates.values()))), **rates}
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`; calibration and what made speech was learnt go into the file."""
+        """See :meth:`.Task.save`; calibration and what made speech was learnt go into the file."""
         path = self.config.out / MODEL_FILE
         learnt = [*self.config.vocoders, *(folder.name for folder in self.config.spoofs)]
         about = {**about, **self.calibration, "learnt": learnt}
@@ -153,18 +156,18 @@ class DetectorTask(Task):
         pairs = load_dev(self.config)
         real = {id(w): w for p in pairs for w in (p.source, p.target, p.enrol)}.values()
         sources = {id(p.source): p.source for p in pairs}.values()
-        made: dict[str, list[Waveform]] = {}
+        spoofs: dict[str, list[Waveform]] = {}
         for name in self.config.dev_vocoders:
             (copier,) = copiers(name)
-            made[f"copies by {Path(name).name}"] = [
+            spoofs[f"copies by {Path(name).name}"] = [
                 self._copies(w[None], copier)[0].numpy() for w in sources
             ]
         for folder in self.config.dev_spoofs:
-            speech = made_speech(folder, self.config)
-            made[f"made in {folder.name}"] = [
+            speech = spoofed_speech(folder, self.config)
+            spoofs[f"made in {folder.name}"] = [
                 speech.segment(i) for i in spread(range(len(speech)), MOST)
             ]
-        return [w.numpy() for w in real], made
+        return [w.numpy() for w in real], spoofs
 
     def _scores(self, mels: list[Tensor]) -> npt.NDArray[np.float64]:
         """The averaged network's opinions of mels (1, bands, T), float64 (n,)."""
@@ -182,7 +185,7 @@ class DetectorTask(Task):
         return np.resize(clip, count)
 
 
-def made_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
+def spoofed_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
     """The speech in what ``advgan-generate`` wrote to a folder.
 
     Cut as real speech is, or silences would give the classes away.

@@ -24,10 +24,11 @@ from advgan.networks.mel import STANDARD, MelSpectrogram, from_guard, to_guard
 from advgan.networks.vocoder import NeuralVocoder
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import VocoderRunConfig
-from advgan.training.vc_task import copy_of, device, start
+from advgan.training.task import copy_of, device, start
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.training.loop import Report, Task, descend
+from speakerguard.progress import Report
+from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
 RESOLUTIONS = ((512, 128, 512), (1024, 256, 1024), (2048, 512, 2048))  # FFT, hop, window: samples
@@ -40,10 +41,10 @@ class SpectralLoss(nn.Module):
     1910.11480, section 2.2).
     """
 
-    def forward(self, made: Tensor, real: Tensor) -> Tensor:
+    def forward(self, copy: Tensor, real: Tensor) -> Tensor:
         """0 for equal sounds."""
         losses = []
-        for a, b in zip(spectra(made), spectra(real), strict=True):
+        for a, b in zip(spectra(copy), spectra(real), strict=True):
             losses.append((b - a).norm() / b.norm() + nn.functional.l1_loss(a.log(), b.log()))
         return torch.stack(losses).mean()
 
@@ -58,9 +59,9 @@ def spectra(waveform: Tensor) -> list[Tensor]:
     return found
 
 
-def compressed_distance(made: Tensor, real: Tensor) -> Tensor:
+def compressed_distance(copy: Tensor, real: Tensor) -> Tensor:
     """Mean difference of magnitudes, any shape, as loud as they seem rather than as they are."""
-    return nn.functional.l1_loss((made + 1e-5) ** 0.3, (real + 1e-5) ** 0.3)
+    return nn.functional.l1_loss((copy + 1e-5) ** 0.3, (real + 1e-5) ** 0.3)
 
 
 class Adversaries(nn.Module):
@@ -72,15 +73,14 @@ class Adversaries(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
-        heard = zip(self.judges, spectra(waveform), strict=True)
-        return torch.cat([judge(magnitudes.log10()).flatten(1) for judge, magnitudes in heard], 1)
+        pairs = zip(self.judges, spectra(waveform), strict=True)
+        return torch.cat([judge(magnitudes.log10()).flatten(1) for judge, magnitudes in pairs], 1)
 
 
 class VocoderTask(Task):
     """Copy-synthesis of crops; adversaries join where asked for."""
 
     def __init__(self, config: VocoderRunConfig, report: Report = print) -> None:
-        torch.set_num_threads(config.threads)
         self.config = config
         self.crops = Crops(config, report)
         self.dev = load_dev(config)
@@ -102,7 +102,7 @@ class VocoderTask(Task):
             )
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         config = self.config
         crops = self.crops.draw(config.batch, self.crops.rng(step)).to(device())
         real = from_guard(crops)
@@ -116,15 +116,15 @@ class VocoderTask(Task):
             parts["magnitudes"] = config.magnitudes * compressed_distance(
                 spectrum[0].exp(), self.mel.magnitudes(real)
             )
-        if config.heard:
-            made = self.vocoder.sound(*spectrum)
-            distance = nn.functional.l1_loss(self.mel(made), real_mel)
-            parts["spectral"] = config.spectral * self.spectral(made, real)
+        if config.of_sounds:
+            copy = self.vocoder.sound(*spectrum)
+            distance = nn.functional.l1_loss(self.mel(copy), real_mel)
+            parts["spectral"] = config.spectral * self.spectral(copy, real)
             parts["mel"] = config.mel_weight * distance
         if config.adversarial and step >= config.adversarial_from:
-            judged = judge_loss(self.judge(real), self.judge(made.detach()))
+            judged = judge_loss(self.judge(real), self.judge(copy.detach()))
             descend(judged, [self.optimisers["judge"]], list(self.judge.parameters()), config.clip)
-            parts["deceive"] = config.adversarial * deceive_loss(self.judge(made))
+            parts["deceive"] = config.adversarial * deceive_loss(self.judge(copy))
         loss = torch.stack(list(parts.values())).sum()
         descend(loss, self.movers, self.parameters, config.clip)
         return {name: part.item() for name, part in parts.items()}
@@ -140,11 +140,11 @@ class VocoderTask(Task):
                 real = from_guard(pair.source[None].to(device()))
                 real = real[:, : real.shape[1] // STANDARD.hop * STANDARD.hop]
                 mel = self.mel(real)
-                made = self.average(mel)
-                losses.append(self.spectral(made, real).item())
-                mels.append(nn.functional.l1_loss(self.mel(made), mel).item())
+                copy = self.average(mel)
+                losses.append(self.spectral(copy, real).item())
+                mels.append(nn.functional.l1_loss(self.mel(copy), mel).item())
                 if self.config.dnsmos_weight:
-                    opinions.append(self._opinion(made))
+                    opinions.append(self._opinion(copy))
         spectral, mel_distance = sum(losses) / len(losses), sum(mels) / len(mels)
         dev = spectral + self.config.mel_weight * mel_distance
         result = {"dev": dev, "spectral": spectral, "mel": mel_distance}
@@ -153,8 +153,8 @@ class VocoderTask(Task):
             result["dev"] -= self.config.dnsmos_weight * result["dnsmos"]
         return result
 
-    def _opinion(self, made: Tensor) -> float:
-        opinion = dnsmos(to_guard(made)[0].clamp(-1, 1).cpu().numpy())
+    def _opinion(self, copy: Tensor) -> float:
+        opinion = dnsmos(to_guard(copy)[0].clamp(-1, 1).cpu().numpy())
         if opinion is None:
             raise UsageError(
                 "DNSMOS needs the package speechmos: pip install speechmos, or set "
@@ -163,5 +163,5 @@ class VocoderTask(Task):
         return opinion["overall"]
 
     def save(self, about: Mapping[str, Any]) -> None:
-        """See :meth:`Task.save`."""
+        """See :meth:`.Task.save`."""
         checkpoint.save("vocoder", self.average, self.config.out / MODEL_FILE, STANDARD, about)

@@ -14,7 +14,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from advgan.victim.claim import straight_through
+from advgan.victim.pcm import straight_through
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import simulated_room

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from advgan.attacks.contract import Knowledge, NotRunError
+from advgan.victim.pcm import from_pcm, straight_through, to_pcm
+from advgan.victim.plugins import NotRunError
 from advgan.victim.scores import Scores
 from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import AudioError
@@ -26,34 +26,19 @@ if TYPE_CHECKING:
     from speakerguard.embedders.load import Embedding
     from speakerguard.verification.verifier import Verifier
 
-Pcm = npt.NDArray[np.int16]
 SURE = 2.0  # LLR of a countermeasure that an attacker is content with
 PER_NAT = 0.05  # of cosine that he gives for one more
 
 
-def to_pcm(waveform: Waveform) -> Pcm:
-    """What a 16-bit file holds of ``waveform``, float in [-1, 1]: int16 (n,)."""
-    return np.clip(np.rint(waveform * 32_768.0), -32_768, 32_767).astype(np.int16)
+class Knowledge(StrEnum):
+    """What an attacker knows of the guard, least first."""
 
-
-def from_pcm(pcm: Pcm) -> Waveform:
-    """What is read back from it: float32 (n,)."""
-    return pcm.astype(np.float32) / np.float32(32_768)
-
-
-def checked(waveform: Waveform, maker: str) -> Waveform:
-    """``waveform`` itself, if it is sound: finite floating-point samples (n,).
-
-    Raises:
-        ValueError: it is something else; the message names its ``maker``.
-    """
-    given = np.asarray(waveform)
-    if given.ndim == 1 and given.dtype.kind == "f" and np.isfinite(given).all():
-        return given
-    raise ValueError(
-        f"{maker} gave {given.dtype} of shape {given.shape}, or values that are not finite; audio "
-        "is float32 (n,), in [-1, 1]."
-    )
+    NOTHING = "nothing"
+    RECORDING = "a recording of the target"
+    DECISIONS = "decisions of the guard"
+    SCORES = "scores of the guard"
+    NETWORK = "weights of the guard"
+    WEIGHTS = "weights, profile and threshold"
 
 
 class Model:
@@ -239,17 +224,3 @@ def _speech_of(waveform: Tensor) -> Tensor:
         return waveform
     frames = nn.functional.pad(waveform, (0, -len(waveform) % FRAME)).view(-1, FRAME)
     return frames[torch.from_numpy(kept.nonzero()[0])].flatten()
-
-
-def straight_through(waveform: Tensor, seen: Waveform) -> Tensor:
-    """``seen`` going forward, the identity going back; ``seen`` is cut or padded to fit."""
-    fitted = np.zeros(len(waveform), np.float32)
-    count = min(len(seen), len(fitted))
-    fitted[:count] = seen[:count]
-    return waveform + (torch.from_numpy(fitted) - waveform.detach())
-
-
-def training_folder(root: Path) -> Path | None:
-    """The folder ``train`` beside the folder of the recordings, if there is one."""
-    beside = root.resolve().parent / "train"
-    return beside if beside.is_dir() else None

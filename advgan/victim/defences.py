@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.signal import butter, medfilt, sosfiltfilt
 from torch import Tensor
 
-from advgan.attacks.contract import NotRunError, build
 from advgan.victim.channels import round_trip
-from advgan.victim.claim import to_pcm
+from advgan.victim.pcm import to_pcm
+from advgan.victim.plugins import NotRunError, build
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import add_noise
@@ -179,7 +179,7 @@ class ScoreVariation(Defence):
         return scores.mean() - (scores[0] - scores[1]).abs()
 
 
-class Countermeasure(Defence):
+class CountermeasureDefence(Defence):
     """A second opinion on whether speech is real, such as the attacker's own discriminator.
 
     Attributes:

@@ -43,15 +43,15 @@ class GuardLoss(nn.Module):
 
     def embed(self, waveform: Tensor, rate: int) -> Tensor:
         """Unit embeddings (B, D) of waveforms (B, n) at 16 or 22.05 kHz, with gradient."""
-        heard = waveform if rate == 16_000 else to_guard(waveform)
-        embeddings: Tensor = self.encoder(heard)
+        narrow = waveform if rate == 16_000 else to_guard(waveform)
+        embeddings: Tensor = self.encoder(narrow)
         return embeddings
 
-    def forward(self, made: Tensor, voices: Tensor, margin: float) -> Tensor:
+    def forward(self, conversions: Tensor, voices: Tensor, margin: float) -> Tensor:
         """Mean lack of score, ``margin`` above the least that is accepted; 0 where all have it.
 
         Args:
-            made, voices: unit embeddings (B, D) of conversions, and of whom they claim to be.
+            conversions, voices: unit embeddings (B, D) of these, and of whom they claim to be.
             margin: a cosine.
         """
-        return torch.relu(self.threshold + margin - self.scores(voices, made)).mean()
+        return torch.relu(self.threshold + margin - self.scores(voices, conversions)).mean()

@@ -9,9 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
-import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,6 +23,7 @@ from speakerguard.cli import quiet
 from speakerguard.cli import stream as cli_stream
 from speakerguard.cli import trials as cli_trials
 from speakerguard.cli import voices as cli_voices
+from speakerguard.cli.ending import ending
 from speakerguard.cli.options import (
     DEFAULT_MODEL,
     Channel,
@@ -48,8 +47,7 @@ from speakerguard.cli.options import (
     print_json,
     print_warnings,
 )
-from speakerguard.errors import BUG, SpeakerguardError, UsageError
-from speakerguard.extras import named
+from speakerguard.errors import UsageError
 
 if TYPE_CHECKING:
     from speakerguard.verification.countermeasure import Countermeasure
@@ -331,42 +329,17 @@ def _plug_in() -> None:
             print(f"speakerguard: no command {entry.name!r} ({error!r}).", file=sys.stderr)
 
 
-def _print_error(message: str) -> None:
-    from speakerguard.sound.audio import printable
-
-    lines = map(printable, message.split("\n"))
-    print("speakerguard:", "\n".join(lines), file=sys.stderr)
-
-
 def main() -> NoReturn:
-    """Entry point: errors become one line on standard error and their exit code.
-
-    An error nobody foresaw ends in a traceback and 70, so that it is never taken for a rejection.
-    """
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by whoever called
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Entry point."""
     atexit.register(gc.freeze)  # or Python's end looks through all it imported for cycles, slowly
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting more takes numpy's import long
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # none is used; looking takes long
-    try:
+    with ending("speakerguard", command="".join(sys.argv[1:2])):
         if _is_own(sys.argv[1:2]):
             quiet.own_words()
         else:  # looking for other packages' commands takes long
             _plug_in()
-        with named("".join(sys.argv[1:2])):
-            app()
-    except SpeakerguardError as error:
-        _print_error(str(error))
-        sys.exit(error.exit_code)
-    except OSError as error:
-        _print_error(f"{error}. Check the path, its permissions and the disk.")
-        sys.exit(UsageError.exit_code)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(BUG)
+        app()
     sys.exit(ACCEPT)
 
 

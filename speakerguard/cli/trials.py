@@ -259,7 +259,7 @@ def cohort(
     engine: Engine = None,
 ) -> None:
     """Make the cohort of strangers that scores are set against; kept beside the model."""
-    from speakerguard.training.data import find_utterances, require_speakers
+    from speakerguard.sound.corpus import find_utterances, require_speakers
     from speakerguard.verification.cohort import COHORT_FILE, gather
 
     verifier = make_verifier(model, None, engine)

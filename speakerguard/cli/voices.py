@@ -35,10 +35,10 @@ def voices(
     ] = Path("runs/cache"),
 ) -> None:
     """Make voices from a corpus, kept where the teacher (CAM++) hears a new one; goes on."""
-    from speakerguard.training.voices import KINDS, Plan, make_voices, summary
+    from speakerguard.training.voices import KINDS, VoicePlan, make_voices, summary
 
     kinds = tuple(dict.fromkeys(kind or KINDS))
-    plan = Plan(kinds, speakers, tries, clips, apart, coherent, seed)
+    plan = VoicePlan(kinds, speakers, tries, clips, apart, coherent, seed)
     records = make_voices(
         corpus,
         out,

@@ -91,7 +91,7 @@ class ForeignEmbedder(Remade):
     sample_rate = SAMPLE_RATE
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        from speakerguard.training.config import load_as
+        from speakerguard.settings import load_as
 
         self.config = load_as(path, ForeignConfig)
         self.name, self.folder = path.stem, path.with_suffix("")

@@ -7,10 +7,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.metrics import DetCurve, Ranking, checked_scores
+from speakerguard.evaluation.metrics import DetCurve, FloatArray, Ranking, checked_scores
 
+FEW = 5  # claimed speakers under which resampling them says too little
 Statistic = Literal["eer", "min_dcf"] | Callable[[DetCurve], float]
 
 
@@ -39,14 +41,14 @@ def speaker_bootstrap(
     are different people, who have no target trials between them. (DCA-PLDA counts m² there,
     which makes speakers with many target trials weigh too much.)
 
-    A statistic is a function of the weighted :class:`DetCurve`; ``"eer"`` and ``"min_dcf"`` are
+    A statistic is a function of the weighted :class:`.DetCurve`; ``"eer"`` and ``"min_dcf"`` are
     those with their defaults. Replicates that draw no target or no non-target are left out.
 
     Args:
         scores: (n,), finite.
         is_target: bool (n,); anything else, non-target or spoof, is False.
         enrol_speakers, test_speakers: n names each, see
-        :func:`speakerguard.evaluation.trials.speaker_of`.
+            :func:`speakerguard.evaluation.trials.speaker_of`.
         confidence: between 0 and 1.
 
     Raises:
@@ -85,6 +87,76 @@ def paired_bootstrap(
     return _interval((measure(a) - measure(b) for a, b in draws), replicates, confidence)
 
 
+def share_interval(
+    hits: npt.ArrayLike,
+    claimed: Sequence[str],
+    spoke: Sequence[str],
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The 95 % interval of the share of claims that end in one way, such as accepted ones.
+
+    Speakers are resampled as in :func:`speaker_bootstrap`. Where that says nothing, because all
+    claims end alike, all replicates do, or under :data:`FEW` speakers are claimed to be, it is the
+    exact interval (:func:`exact_interval`) of as many cases as there are claimed speakers.
+
+    Args:
+        hits: bool (n,), n > 0.
+        claimed, spoke: n names each: whose voice is claimed, and whose is heard.
+        replicates: 0 for the exact interval in any case.
+
+    >>> claimed = ["ann", "bo", "cy", "di", "ed", "flo"]
+    >>> low, high = share_interval([True] * 6, claimed, claimed)
+    >>> f"{low:.2f} {high:.2f}"
+    '0.54 1.00'
+    """
+    values = np.asarray(hits, dtype=bool)
+    speakers = len(set(claimed))
+    if replicates and speakers >= FEW and values.any() and not values.all():
+        count, left, right = _numbered(claimed, spoke)
+        weights = _weights(_drawn(count, replicates, np.random.default_rng(seed)), left, right)
+        weights = weights[weights.any(axis=1)]
+        if len(weights):
+            low, high = np.quantile(weights @ values / weights.sum(axis=1), [0.025, 0.975])
+            if low < high:
+                return Interval(float(low), float(high))
+    return exact_interval(float(values.mean()), speakers)
+
+
+def exact_interval(share: float, count: int) -> Interval:
+    """Clopper and Pearson's 95 % interval of a share among so many independent cases.
+
+    >>> [round(end, 3) for end in exact_interval(0.0, 8)]
+    [0.0, 0.369]
+    """
+    hits = round(share * count)
+    low = 0.0 if hits == 0 else float(betaincinv(hits, count - hits + 1, 0.025))
+    high = 1.0 if hits == count else float(betaincinv(hits + 1, count - hits, 0.975))
+    return Interval(low, high)
+
+
+def _numbered(
+    enrol: Sequence[str], test: Sequence[str]
+) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How many speakers there are, and the number of each on both sides."""
+    names, index = np.unique([*enrol, *test], return_inverse=True)
+    return len(names), index[: len(enrol)], index[len(enrol) :]
+
+
+def _drawn(speakers: int, replicates: int, rng: np.random.Generator) -> FloatArray:
+    """How often each speaker is drawn: (replicates, speakers)."""
+    chances = np.full(speakers, 1 / speakers)
+    return rng.multinomial(speakers, chances, replicates).astype(np.float64)
+
+
+def _weights(
+    drawn: FloatArray, enrol: npt.NDArray[np.int64], test: npt.NDArray[np.int64]
+) -> FloatArray:
+    """How often each trial counts, (..., n), when speakers are drawn so often, (..., speakers)."""
+    within = np.where(enrol == test, 1.0, drawn[..., test])
+    return np.asarray(drawn[..., enrol] * within)
+
+
 def _replicates(
     systems: Sequence[npt.ArrayLike],
     is_target: npt.ArrayLike,
@@ -104,16 +176,12 @@ def _replicates(
         )
     if target.all() or not target.any():
         raise UsageError("The trials are all of one class. Give targets and non-targets.")
-    names, index = np.unique([*enrol_speakers, *test_speakers], return_inverse=True)
-    if len(names) < 2:
+    speakers, enrol, test = _numbered(enrol_speakers, test_speakers)
+    if speakers < 2:
         raise UsageError("All trials are of one speaker, so there are none to resample.")
-    enrol, test = index[:count], index[count:]
-    within = enrol == test
     rankings = [Ranking(scores, target) for scores in checked]
-    rng = np.random.default_rng(seed)
-    for _ in range(replicates):
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(float)
-        weights = drawn[enrol] * np.where(within, 1.0, drawn[test])
+    for drawn in _drawn(speakers, replicates, np.random.default_rng(seed)):
+        weights = _weights(drawn, enrol, test)
         if weights[target].any() and weights[~target].any():
             yield [ranking.curve(weights) for ranking in rankings]
 

@@ -7,7 +7,7 @@ matplotlib is loaded when something is drawn, and needs no display.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", "-.", ":")
 DET_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40)  # per cent
 DET_LIMITS = (0.0009, 0.6)  # shares; the axes go lower only to show a lower equal error rate
-SHARES = {"eer", "p_miss", "p_fa", "accuracy"}  # records between 0 and 1, drawn in per cent
+SHARES = frozenset({"eer", "p_miss", "p_fa", "accuracy", "accepted"})  # between 0 and 1
 
 
 def plot_det(curves: Mapping[str, DetCurve], path: str | Path) -> None:
@@ -147,11 +147,16 @@ def plot_claims(
     save(figure, path)
 
 
-def plot_history(records: Sequence[Mapping[str, object]], path: str | Path) -> None:
+def plot_history(
+    records: Sequence[Mapping[str, object]], path: str | Path, shares: Collection[str] = SHARES
+) -> None:
     """Learning curves: one panel for each key of the records, over their ``step``.
 
-    A record may lack a key that others have, or hold no finite number there. Keys in
-    :data:`SHARES` are drawn in per cent; ``lr``, the learning rate, on a logarithmic axis.
+    A record may lack a key that others have, or hold no finite number there. ``lr``, the learning
+    rate, is drawn on a logarithmic axis.
+
+    Args:
+        shares: keys of numbers between 0 and 1, which are drawn in per cent.
 
     Raises:
         UsageError: no record holds a step and another number, or the file cannot be written.
@@ -164,7 +169,7 @@ def plot_history(records: Sequence[Mapping[str, object]], path: str | Path) -> N
     figure, _ = _figure(8.0, 1.0 + 2.2 * len(series), panels=len(series))
     for index, (axes, (key, points)) in enumerate(zip(figure.axes, series.items(), strict=True)):
         steps, values = points.T
-        share = key in SHARES
+        share = key in shares
         axes.plot(
             steps,
             100 * values if share else values,
@@ -172,7 +177,8 @@ def plot_history(records: Sequence[Mapping[str, object]], path: str | Path) -> N
             marker="o" if len(steps) <= 50 else "",
             markersize=4,
         )
-        name = {"eer": "EER", "lr": "learning rate"}.get(key, key.replace("_", " "))
+        words = {"eer": "EER", "lr": "learning rate", "2s": "2 s"}
+        name = " ".join(words.get(word, word) for word in key.split("_"))
         axes.set_ylabel(f"{name} (%)" if share else name)
         if key == "lr" and (values > 0).all():
             axes.set_yscale("log")

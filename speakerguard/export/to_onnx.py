@@ -12,24 +12,24 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from speakerguard import seal
 from speakerguard.embedders.load import ONNX_FILE, ONNX_FORMAT, WHOLE, onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.export.to_tensorflow import Run
 from speakerguard.files import refuse_folder
 from speakerguard.network import checkpoint
 from speakerguard.network.front_end import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.network.model import SpeakerEncoder
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.filterbank import dft_basis
 
 TOLERANCE = 1e-4  # largest difference of any value of an embedding from torch's
 OPSET = 17
@@ -41,8 +41,6 @@ FORMATS = {
     "saved_model": "",
     "litert": ".tflite",
 }
-
-Run = Callable[[Waveform], npt.NDArray[np.float32]]  # (1, samples) to (1, dimension)
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class Exportable(nn.Module):
         super().__init__()
         self.config = encoder.config
         self.trunk, self.head = encoder.trunk, encoder.head
-        basis = torch.from_numpy(dft_basis(encoder.front_end.window.numpy()))
+        basis = torch.from_numpy(dft_basis(encoder.front_end.window.numpy(), FFT))
         self.register_buffer("basis", basis[:, None])  # (2 * bins, 1, WINDOW)
         self.register_buffer("filters", encoder.front_end.filters)
         self.eval()
@@ -164,12 +162,6 @@ class Exportable(nn.Module):
         """L2-normalised embeddings (B, dimension)."""
         frames, _ = self.trunk(self.features(waveform))
         return nn.functional.normalize(self.head(frames), dim=1)
-
-
-def dft_basis(window: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Windowed cosines, then sines, of all bins of the FFT: float32 (2 * bins, WINDOW)."""
-    angle = 2 * np.pi / FFT * (np.arange(FFT // 2 + 1)[:, None] * np.arange(WINDOW) % FFT)
-    return (np.concatenate([np.cos(angle), np.sin(angle)]) * window).astype(np.float32)
 
 
 def write_onnx(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from speakerguard.errors import UsageError
 from speakerguard.export import keras_twin
-from speakerguard.export.to_onnx import Run, dft_basis
 from speakerguard.network.front_end import BANDS, FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.network.model import SpeakerEncoder
+from speakerguard.sound.audio import Waveform
+from speakerguard.sound.filterbank import dft_basis
 
 if TYPE_CHECKING:
     import keras
+
+Run = Callable[[Waveform], npt.NDArray[np.float32]]  # (1, samples) to (1, dimension)
 
 
 def build(encoder: SpeakerEncoder) -> keras.Model:
@@ -46,7 +51,7 @@ def build(encoder: SpeakerEncoder) -> keras.Model:
         deviation = ops.sqrt(ops.mean(ops.square(centred), axis=2, keepdims=True))
         x = centred / ops.maximum(deviation, 1e-12)
     model = keras.Model(waveform, twin(ops.expand_dims(x, 3)), name="speakerguard")
-    basis = dft_basis(encoder.front_end.window.numpy())
+    basis = dft_basis(encoder.front_end.window.numpy(), FFT)
     fourier.set_weights([basis.T[:, None, :]])
     mel.set_weights([encoder.front_end.filters.numpy().T])
     fourier.trainable = mel.trainable = False

@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,9 @@ from speakerguard.errors import (
     OversizedAudioError,
     SpeakerguardError,
     UsageError,
+)
+from speakerguard.errors import (
+    printable as printable,
 )
 
 SAMPLE_RATE = 16_000  # Hz; every model in the guard hears this rate
@@ -219,9 +221,3 @@ def check_rate(name: str, rate: int) -> None:
             f"{name}: a sample rate of {rate} Hz cannot carry speech; "
             f"use {MIN_RATE} Hz or more, best {SAMPLE_RATE}."
         )
-
-
-def printable(text: object) -> str:
-    """``text`` as it can be shown on a line anywhere, whatever bytes a file name holds."""
-    hidden = {"Cc", "Cs"}  # control characters, and bytes that are no text
-    return "".join(ascii(c)[1:-1] if category(c) in hidden else c for c in str(text))

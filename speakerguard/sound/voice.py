@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import istft, stft
 from scipy.spatial import cKDTree
 
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.training.teacher import at_speed
 
 Floats = npt.NDArray[np.floating]
 
@@ -25,14 +25,29 @@ NEIGHBOURS = 4  # frames of the other voice that stand for one of the own
 KNOTS = (0, 400, 800, 1_300, 2_000, 3_000, 4_200, 8_000)  # Hz, between which formants move alike
 MOST_GAIN = 3.0  # nepers, about 26 dB
 LOWEST, HIGHEST = 60, 400  # Hz, the pitch of voices
-OCTAVE_COST = 0.05  # of correlation; two periods are as alike as one
+LONG, STEP = 1024, 256  # samples, 64 ms every 16 ms: what pitch is found in, and time stretched
+VOICED = 0.6  # least normalised autocorrelation of a voiced frame
 
 
-def change_voice(waveform: Waveform, pitch: float, formants: float) -> Waveform:
+def at_speed(waveform: Waveform, speed: float) -> Waveform:
+    """``waveform`` (n,) played ``speed`` times as fast: float32 (about n / speed,)."""
+    if speed == 1:
+        return waveform
+    return np.asarray(soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE, "HQ"), np.float32)
+
+
+def change_voice(
+    waveform: Waveform, pitch: float, formants: float, keep_pace: bool = False
+) -> Waveform:
     """The same words by a voice whose pitch and formants are so many times as high.
 
-    The result lasts about ``1 / pitch`` as long.
+    The result lasts about ``1 / pitch`` as long; with ``keep_pace`` as long as ``waveform``, and as
+    loud, since that is stretched before by a phase vocoder.
     """
+    if keep_pace:
+        changed = change_voice(_stretched(waveform, pitch), pitch, formants)
+        level = np.linalg.norm(waveform) / max(float(np.linalg.norm(changed)), 1e-9)
+        return _fitted(changed * np.float32(level), len(waveform))
     played = at_speed(waveform, pitch)  # both rise by as much
     spectrum = _spectrum(played)
     envelope = _envelope(spectrum)
@@ -78,8 +93,8 @@ def mix_voices(waveform: Waveform, other: Waveform, share: float) -> Waveform:
     Each frame takes the envelope of the other's frames that sound most alike, both speakers freed
     of their own mean and deviation; so vowels meet vowels, whatever the words.
     """
-    pitch = (pitch_of(other) / pitch_of(waveform)) ** share
-    pitch = float(np.clip(pitch, 0.6, 1.6))
+    ratio = pitch_ratio(waveform, other) or 1.0  # what is not known is left as it is
+    pitch = float(np.clip(ratio**share, 0.6, 1.6))
     played = at_speed(waveform, pitch)
     spectrum = _spectrum(played)
     own = _envelope(spectrum)
@@ -92,21 +107,70 @@ def mix_voices(waveform: Waveform, other: Waveform, share: float) -> Waveform:
     return _filtered(spectrum, share * (target - own), len(played))
 
 
-def pitch_of(waveform: Waveform) -> float:
-    """Median pitch of the loud frames in Hz, by autocorrelation; it may err by an octave."""
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, 1024)[::512]
-    energy = np.square(frames).sum(axis=1)
-    taper = np.hanning(1024)
-    correlation = _autocorrelation(frames[energy >= energy.mean()] * taper)
-    correlation /= correlation[:, :1]
-    own = _autocorrelation(taper[None])
-    lags = np.arange(SAMPLE_RATE // HIGHEST, SAMPLE_RATE // LOWEST)
-    strength = correlation[:, lags] / (own[:, lags] / own[:, :1]) - OCTAVE_COST * np.log2(lags)
-    return SAMPLE_RATE / float(np.median(lags[strength.argmax(axis=1)]))
+def pitch_ratio(waveform: Waveform, other: Waveform) -> float | None:
+    """How many times as high ``other`` speaks; None where either has no voice."""
+    own, theirs = pitch_of(waveform), pitch_of(other)
+    return None if own is None or theirs is None else theirs / own
+
+
+def pitch_of(waveform: Waveform) -> float | None:
+    """Median pitch in Hz of the voiced frames of ``waveform``; None where there are none."""
+    found = pitch_track(waveform)
+    voiced = found[np.isfinite(found)]
+    return float(np.median(voiced)) if len(voiced) else None
+
+
+def pitch_track(waveform: Waveform) -> Floats:
+    """Pitch in Hz every 16 ms of a waveform (n,), NaN where no voice: float64 (frames,).
+
+    The strongest lag of the autocorrelation beyond the peak around 0, divided by that of its
+    window (Boersma 1993).
+
+    >>> time = np.arange(16_000, dtype=np.float32) / 16_000
+    >>> buzz = sum(np.sin(2 * np.pi * 125 * k * time) / k for k in range(1, 20))
+    >>> round(pitch_of(buzz.astype(np.float32)))
+    125
+    """
+    if len(waveform) < LONG:
+        return np.zeros(0)
+    taper = np.hanning(LONG)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, LONG)[::STEP]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    own = _autocorrelation(taper[None])[:, : LONG // 2]
+    correlation = _autocorrelation(frames * taper)[:, : LONG // 2] / own
+    strength = correlation / np.maximum(correlation[:, :1], 1e-12)
+    strength[np.logical_and.accumulate(strength > 0.4, axis=1)] = 0  # the peak around lag 0
+    low, high = SAMPLE_RATE // HIGHEST, SAMPLE_RATE // LOWEST
+    shorter = 1 - 0.3 * np.arange(low, high) / high  # else twice the period is as good
+    lags = low + np.argmax(strength[:, low:high] * shorter, axis=1)
+    loud = correlation[:, 0] > 0.1 * np.median(correlation[:, 0])
+    voiced = loud & (strength[np.arange(len(lags)), lags] > VOICED)
+    return np.where(voiced, SAMPLE_RATE / lags, np.nan)
 
 
 def _autocorrelation(frames: Floats) -> Floats:
     return np.fft.irfft(np.square(np.abs(np.fft.rfft(frames, 2 * frames.shape[1]))))
+
+
+def _stretched(waveform: Waveform, factor: float) -> Waveform:
+    """``factor`` times as long at the same pitch: a phase vocoder (Flanagan and Golden 1966)."""
+    padded = np.pad(waveform.astype(np.float64), (0, max(0, LONG - len(waveform))))
+    _, _, spectrum = stft(padded, nperseg=LONG, noverlap=LONG - STEP)
+    times = np.arange(0, spectrum.shape[1] - 1, 1 / factor)
+    left = times.astype(int)
+    share = times - left
+    size = (1 - share) * np.abs(spectrum[:, left]) + share * np.abs(spectrum[:, left + 1])
+    advance = np.angle(spectrum[:, left + 1] / (spectrum[:, left] + 1e-12) + 1e-12)
+    expected = (2 * np.pi * STEP / LONG * np.arange(len(spectrum)))[:, None]
+    turned = expected + np.angle(np.exp(1j * (advance - expected)))
+    phase = np.angle(spectrum[:, :1]) + np.cumsum(turned, axis=1) - turned[:, :1]
+    _, sound = istft(size * np.exp(1j * phase), nperseg=LONG, noverlap=LONG - STEP)
+    return _fitted(sound, round(len(waveform) * factor))
+
+
+def _fitted(sound: Floats, count: int) -> Waveform:
+    """``sound`` (n,), cut or padded to ``count`` samples."""
+    return np.pad(sound[:count], (0, max(0, count - len(sound)))).astype(np.float32)
 
 
 def _spectrum(waveform: Waveform) -> npt.NDArray[np.complexfloating]:

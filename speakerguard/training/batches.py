@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from speakerguard.errors import UsageError
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank
+from speakerguard.sound.voice import at_speed
 from speakerguard.training.config import TrainConfig
-from speakerguard.training.data import SpeechSet, default_workers, prepare
+from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 from speakerguard.training.hardening import MANIFEST, read_conversions
-from speakerguard.training.loop import Report
-from speakerguard.training.teacher import at_speed, teach
+from speakerguard.training.teacher import teach
 
 Place = tuple[int, int]  # a set of speech, a segment in it
 
@@ -42,9 +41,9 @@ class Batch(NamedTuple):
 
 
 class Imitation(NamedTuple):
-    """A conversion, and the segments of whom it was made from and of whom it imitates."""
+    """A segment of a conversion, and the segments of its source and of its target."""
 
-    made: Place
+    converted: Place
     source: list[Place]
     target: list[Place]
 
@@ -76,7 +75,7 @@ class BatchSampler(Dataset[Batch]):
         self.targets = None
         if config.loss.teacher:
             if config.attacks and config.attacks.keep_source:
-                taught = self.sets[: self.imitations[0].made[0]]  # with the conversions' corpus
+                taught = self.sets[: self.imitations[0].converted[0]]  # and the corpus
             self.targets = _targets(taught, data.speeds, report)
         bank = NoiseBank.load(data.augment) if data.augment else NoiseBank((), ())
         self.augmenter = Augmenter(bank, self._any_voice)
@@ -104,7 +103,7 @@ class BatchSampler(Dataset[Batch]):
         silent = {name for name, _ in self.sets[number].skipped}
         found, dropped = [], 0
         for folder, conversions in listed.items():
-            made = _by_utterance(len(self.sets), speech := self._prepare(folder, labelled=False))
+            spoofs = _by_utterance(len(self.sets), speech := self._prepare(folder, labelled=False))
             self.sets.append(speech)
             for one in conversions:
                 for name in (one.source, one.target):
@@ -114,10 +113,10 @@ class BatchSampler(Dataset[Batch]):
                             "Set attacks.corpus to the folder that the conversions were made from."
                         )
                 source, target = spoken.get(one.source, []), spoken.get(one.target, [])
-                if not (source and target and one.output in made):
+                if not (source and target and one.output in spoofs):
                     dropped += 1
                     continue
-                found += [Imitation(place, source, target) for place in made[one.output]]
+                found += [Imitation(place, source, target) for place in spoofs[one.output]]
         if not found:
             raise UsageError(f"{attacks.made[0]}: no conversion in it holds usable speech.")
         self.report(f"{len(found)} segments of conversions; {dropped} conversions left out")
@@ -159,11 +158,11 @@ class BatchSampler(Dataset[Batch]):
             for _ in range(round(len(rows) * share / (1 - share))):
                 index = int(rng.integers(len(self.sets[self.unlabelled])))
                 rows.append(((self.unlabelled, index), int(rng.integers(len(speeds))), -1))
-        heard = [(place, speeds[speed]) for place, speed, _ in rows]
+        crops = [(place, speeds[speed]) for place, speed, _ in rows]
         drawn = self._draw_imitations(rng)
-        heard += [(one.made, 1.0) for one in drawn]
-        heard += [(_any(one.target, rng), 1.0) for one in drawn]
-        waveforms = [self._clip(place, speed, count, strength, rng) for place, speed in heard]
+        crops += [(one.converted, 1.0) for one in drawn]
+        crops += [(_any(one.target, rng), 1.0) for one in drawn]
+        waveforms = [self._clip(place, speed, count, strength, rng) for place, speed in crops]
         teacher, sources = (np.zeros((n, 0), np.float32) for n in (len(rows), len(drawn)))
         if self.targets is not None:
             teacher = np.stack([self.targets[s][v, i] for (s, i), v, _ in rows])
@@ -207,14 +206,6 @@ def _by_utterance(number: int, speech: SpeechSet) -> dict[str, list[Place]]:
     return places
 
 
-def stretch(segment: Waveform, count: int, rng: np.random.Generator) -> Waveform:
-    """A random stretch of ``count`` samples; a shorter segment is repeated."""
-    if len(segment) < count:
-        return np.resize(segment, count)
-    start = int(rng.integers(len(segment) - count + 1))
-    return segment[start : start + count]
-
-
 def _targets(
     sets: list[SpeechSet], speeds: tuple[float, ...], report: Report
 ) -> list[npt.NDArray[np.float16]]:
@@ -228,18 +219,3 @@ def _targets(
     mean = raw[0].astype(np.float32).mean(axis=(0, 1))
     centred = [layer.astype(np.float32) - mean for layer in raw]
     return [(c / np.linalg.norm(c, axis=2, keepdims=True)).astype(np.float16) for c in centred]
-
-
-def each_tenth(report: Report, what: object, before: int = 0) -> Callable[[int, int], None]:
-    """A progress callback that reports each tenth of the work, ``before`` of it done already."""
-    started, last = time.monotonic(), 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done * 10 // total > last:
-            last = done * 10 // total
-            seconds = time.monotonic() - started
-            left = seconds * (total - done) / (done - before) / 60
-            report(f"{what}: {done}/{total}, {left:.0f} min left")
-
-    return progress

@@ -1,36 +1,20 @@
-"""Training configuration: plain YAML, checked against typed classes.
-
-An unknown key or a value of the wrong type is an error that names the file, the key and the
-nearest known key.
-"""
+"""Training configuration, as the YAML files in ``configs/`` have it."""
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import reprlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from speakerguard.embedders.peers import CamPlusPlus
-from speakerguard.errors import ConfigError
 from speakerguard.network.front_end import BANDS
 from speakerguard.network.model import ModelConfig
+from speakerguard.settings import Strict, checked, read_yaml
 
-Schema = TypeVar("Schema", bound=BaseModel)
 Speed = Annotated[float, Field(ge=0.5, le=2)]
-_SHORT = reprlib.Repr()  # YAML's aliases make much of little
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
-
-
-class Strict(BaseModel):
-    """A section of a configuration: keys it does not know are errors, and it never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Strict):
@@ -309,86 +293,7 @@ class LessonConfig(GuardRunConfig):
 
 def load(path: Path) -> TrainConfig | LessonConfig:
     """Read the training configuration of a guard, of either kind. Raises what `load_as` does."""
-    content = _read(path)
+    content = read_yaml(path)
     if "lessons" in content:
-        return _checked(path, content, LessonConfig)
-    return _checked(path, content, TrainConfig)
-
-
-def load_as(path: Path, schema: type[Schema]) -> Schema:
-    """Read a configuration file that follows ``schema``.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value is wrong.
-    """
-    return _checked(path, _read(path), schema)
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data alone; a key that stands twice is an error, not the last of the two."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """See the parent class."""
-        said = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-                continue
-            if key.value in said:
-                line = key.start_mark.line + 1
-                raise ValueError(f"the key {key.value!r} stands there twice; again on line {line}")
-            said.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file in UTF-8.") from None
-    except (yaml.YAMLError, ValueError) as error:  # the latter of dates that do not exist
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML here: nested too deeply.") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold keys and values, as the files in configs/ do.")
-    return content
-
-
-def _checked(path: Path, content: dict[str, Any], schema: type[Schema]) -> Schema:
-    try:
-        return schema.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(_explain(path, schema, error)) from None
-
-
-def _explain(path: Path, schema: type[BaseModel], error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(
-                str(problem["loc"][-1]), _known(schema, problem["loc"]), 1
-            )
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"{path}: unknown key {key!r}{hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"{path}: key {key!r} is missing")
-        elif problem["type"] == "value_error":
-            lines.append(f"{path}: {key and key + ': '}{problem['ctx']['error']}")
-        else:
-            lines.append(
-                f"{path}: {key}: {problem['msg']}, got {_SHORT.repr(problem.get('input'))}"
-            )
-    return "\n".join(lines)
-
-
-def _known(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Keys allowed where ``location`` ends."""
-    model: Any = schema
-    for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        kinds = [annotation, *get_args(annotation)]  # a section may be optional
-        model = next(kind for kind in kinds if hasattr(kind, "model_fields"))
-    return list(model.model_fields)
+        return checked(path, content, LessonConfig)
+    return checked(path, content, TrainConfig)

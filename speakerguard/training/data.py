@@ -22,7 +22,8 @@ import numpy.typing as npt
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import replace_file, whole_file
-from speakerguard.sound.audio import AUDIO_SUFFIXES, SAMPLE_RATE
+from speakerguard.sound.audio import SAMPLE_RATE
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.sound.speech import load_speech
 from speakerguard.workers import begin_worker
 
@@ -67,39 +68,6 @@ class SpeechSet:
         return self.samples[start : start + self.lengths[index]].astype(np.float32) / np.float32(
             32_768
         )
-
-
-def find_utterances(root: Path) -> list[Path]:
-    """All recordings below ``root``, sorted, relative to it.
-
-    Raises:
-        UsageError: no such folder, or no recording in it.
-    """
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder. Name the folder that holds the recordings.")
-    found = sorted(
-        path.relative_to(root)
-        for path in root.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
-    )
-    if not found:
-        kinds = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise UsageError(f"{root}: holds no recordings ({kinds}), in any sub-folder.")
-    return found
-
-
-def require_speakers(root: Path, names: Iterable[str]) -> None:
-    """Refuse recordings of which nothing says whose they are.
-
-    Raises:
-        UsageError: one lies in ``root`` itself, under a name that is no ``speaker-utterance``.
-    """
-    for name in names:
-        if "/" not in name and "-" not in name:
-            raise UsageError(
-                f"{root / name}: in no speaker's folder. Put each speaker's recordings in a folder "
-                "of that name, or name the files speaker-utterance."
-            )
 
 
 def prepare(
@@ -235,6 +203,16 @@ def load_prepared(folder: Path) -> SpeechSet:
         utterances,
         tuple((name, reason) for name, reason in index["skipped"]),
     )
+
+
+def stretch(
+    segment: npt.NDArray[np.float32], count: int, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """A random stretch of ``count`` samples; a shorter segment is repeated."""
+    if len(segment) < count:
+        return np.resize(segment, count)
+    start = int(rng.integers(len(segment) - count + 1))
+    return segment[start : start + count]
 
 
 def default_workers() -> int:

@@ -23,7 +23,7 @@ NEEDED = ("source", "target", "output")
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ConvertedUtterance:
     """A recording made to pass for somebody.
 
     Attributes:
@@ -38,7 +38,7 @@ class Conversion:
     line: int
 
 
-def read_conversions(folder: Path) -> list[Conversion]:
+def read_conversions(folder: Path) -> list[ConvertedUtterance]:
     """The conversions that a folder's manifest lists; failed ones are left out.
 
     Raises:
@@ -74,7 +74,7 @@ def read_conversions(folder: Path) -> list[Conversion]:
                 f"{path}, line {number}: {row['output'] or 'its output'} is not in {folder}. Run "
                 "`advgan-generate` again, or take the line out."
             )
-        found.append(Conversion(row["output"], row["source"], row["target"], number))
+        found.append(ConvertedUtterance(row["output"], row["source"], row["target"], number))
     if not found:
         raise UsageError(f"{path}: lists no conversion.")
     return found

@@ -29,14 +29,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank, add_noise, equalise
-from speakerguard.sound.voice import invent_voice, mix_voices
-from speakerguard.training.batches import each_tenth, stretch
+from speakerguard.sound.voice import at_speed, invent_voice, mix_voices
 from speakerguard.training.config import LessonConfig
-from speakerguard.training.data import SpeechSet, contents, default_workers, prepare
-from speakerguard.training.loop import Report
-from speakerguard.training.teacher import FRAME, HINTS, VALUES, Listener, at_speed
+from speakerguard.training.data import SpeechSet, contents, default_workers, prepare, stretch
+from speakerguard.training.teacher import FRAME, HINTS, VALUES, Listener
 from speakerguard.workers import begin_worker
 
 FRAMES = 13  # of a crop: 2.08 s
@@ -95,7 +94,7 @@ class Lessons(Dataset[Lesson]):
         if not self.places:
             seconds = CROP / SAMPLE_RATE
             raise UsageError(f"{data.folders[0]}: no stretch of speech lasts {seconds:.2f} s.")
-        self.crops = Crops.prepare(self, report)
+        self.crops = LessonCrops.prepare(self, report)
         _, embeddings, *layers = (part[: _SOME * RECORDED : RECORDED] for part in self.crops.parts)
         self.mean = embeddings.astype(np.float32).mean(axis=0)
         self.scales = [_scale(values) for values in layers]
@@ -144,11 +143,11 @@ class Lessons(Dataset[Lesson]):
         return stretch(self.sets[number].segment(index), int(CROP * pace) + 16, rng)
 
 
-class Crops:
+class LessonCrops:
     """Crops with what the teacher heard in each as it was.
 
     Args:
-        folder: holds a file for each of :data:`_PARTS`, row by row.
+        folder: holds a file for each of ``_PARTS``, row by row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,11 +158,11 @@ class Crops:
 
     def rows(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> list[Floats]:
         """Crops, embeddings, frames and hints by number, float32 (B, ...)."""
-        crops, *heard = (part[numbers].astype(np.float32) for part in self.parts)
-        return [crops / np.float32(32_768), *heard]
+        crops, *answers = (part[numbers].astype(np.float32) for part in self.parts)
+        return [crops / np.float32(32_768), *answers]
 
     @classmethod
-    def prepare(cls, lessons: Lessons, report: Report) -> Crops:
+    def prepare(cls, lessons: Lessons, report: Report) -> LessonCrops:
         """Make and keep them; an interrupted run goes on."""
         config = lessons.config
         recipe = [_RECIPE, *_PARTS, config.seed, config.crops, CROP]
@@ -195,8 +194,8 @@ class Crops:
             for waveforms in making:
                 rows = slice(done, done + len(waveforms))
                 crops[rows] = torch.round(waveforms * 32_767)
-                for kept, heard in zip(answers, listener(waveforms), strict=True):
-                    kept[rows] = heard.numpy()
+                for kept, answer in zip(answers, listener(waveforms), strict=True):
+                    kept[rows] = answer.numpy()
                 for kept in (crops, *answers):
                     kept.flush()  # before it is counted
                 done += len(waveforms)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
+from speakerguard.progress import Report, TimeLeft
 from speakerguard.training.config import RunConfig
 
-Report = Callable[[str], None]
 STATE_FILE = "state.safetensors"
 SAVE_SECONDS = 180.0  # between saved states, at least; a kill costs no more
 RECORD_EVERY = 50  # steps
@@ -46,6 +46,7 @@ class Task(ABC):
         leads: whether it evaluates and saves; of several processes, one does.
         keeps_last: whether later weights replace earlier ones that were better on dev.
         basis: what a run cannot exchange on its way, beside its configuration.
+        measures_shares: whether all that it measures on dev lies between 0 and 1.
     """
 
     modules: dict[str, nn.Module]
@@ -54,6 +55,7 @@ class Task(ABC):
     leads: bool = True
     keeps_last: bool = False
     basis: str = ""
+    measures_shares: bool = False
 
     def begin(self, step: int) -> None:
         """Called once, before the first step of this process, and before randomness is restored."""
@@ -133,6 +135,7 @@ class Loop:
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
         self.random: Tensor | None = None
+        self._measured: Collection[str] = ()  # on dev, as the history names it
         self.rates = {
             name: [group["lr"] for group in optimiser.param_groups]
             for name, optimiser in task.optimisers.items()
@@ -146,18 +149,19 @@ class Loop:
             SpeakerguardError: a loss or gradient is not finite.
         """
         config, first = self.config, self.step
-        if first < config.steps:
-            self.task.begin(first)
-            if self.random is not None:
-                torch.set_rng_state(self.random)
-        with _stops(self.report) as stops:
-            self._steps(first, stops)
-        self.task.end()
+        with torch_threads(config.threads):
+            if first < config.steps:
+                self.task.begin(first)
+                if self.random is not None:
+                    torch.set_rng_state(self.random)
+            with _stops(self.report) as stops:
+                self._steps(first, stops)
+            self.task.end()
         return self.best
 
     def _steps(self, first: int, stops: Sequence[int]) -> None:
         config = self.config
-        started = time.monotonic()
+        started, left = time.monotonic(), TimeLeft(first)
         before = self.seconds
         recent: list[dict[str, float]] = []  # losses of each step since the last record
         saved = started
@@ -173,11 +177,10 @@ class Loop:
             evaluates = self.step % config.evaluate_every == 0 or self.step == config.steps
             if self.step % RECORD_EVERY == 0 or self.step == first + 5:
                 pace = (time.monotonic() - started) / (self.step - first)
-                left = pace * (config.steps - self.step) / 60
                 parts = "  ".join(f"{n} {v:.3f}" for n, v in _means(recent).items())
                 self.report(
-                    f"step {self.step}/{config.steps}  {parts}  {pace:.2f} s/step  {left:.0f} min "
-                    "left"
+                    f"step {self.step}/{config.steps}  {parts}  {pace:.2f} s/step  "
+                    f"{left(self.step, config.steps)}"
                 )
             if evaluates and self.task.leads:
                 self._evaluate(recent)
@@ -192,7 +195,7 @@ class Loop:
             if stops:
                 raise KeyboardInterrupt
 
-    def share(self) -> float:
+    def rate_factor(self) -> float:
         """Of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
         config = self.config
         if self.step < config.warmup:
@@ -201,10 +204,10 @@ class Loop:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
     def _schedule(self) -> None:
-        share = self.share()
+        factor = self.rate_factor()
         for name, optimiser in self.task.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * share
+                group["lr"] = rate * factor
 
     def _average(self) -> None:
         decay = min(self.config.ema, (self.step + 1) / (self.step + 10))
@@ -227,14 +230,16 @@ class Loop:
         self._save_state()
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         replace_file(self.config.out / "history.jsonl", lines)
-        draw(self.history, self.config.out)
+        draw(self.history, self.config.out, self._measured if self.task.measures_shares else ())
         shown = self.task.shown(measures, self.best)
         self.report(f"step {self.step}: {shown} in {self.config.out}")
 
     def _record(self, recent: list[dict[str, float]], **more: float) -> None:
-        rate = self.config.learning_rate * self.share()
+        rate = self.config.learning_rate * self.rate_factor()
         losses = _means(recent)
         more = {f"dev {name}" if name in losses else name: value for name, value in more.items()}
+        if more:
+            self._measured = more.keys() - {"seconds"}
         self.history.append({"step": float(self.step), "lr": rate, **losses, **more})
 
     def _stopped(self, error: NotFiniteError) -> SpeakerguardError:
@@ -308,6 +313,17 @@ class Loop:
 
 
 @contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads in here, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def _stops(report: Report) -> Iterator[list[int]]:
     """Ctrl-C is noted in the list, so that the step is finished and kept; a second ends at once.
 
@@ -336,11 +352,15 @@ def _stops(report: Report) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def draw(history: Sequence[Mapping[str, float]], out: Path) -> None:
-    """Learning curves as a picture; the last record as an event, where TensorBoard is installed."""
-    from speakerguard.evaluation.plots import plot_history
+def draw(history: Sequence[Mapping[str, float]], out: Path, shares: Collection[str] = ()) -> None:
+    """Learning curves as a picture; the last record as an event, where TensorBoard is installed.
 
-    plot_history(history, out / "curves.png")
+    Args:
+        shares: names of what lies between 0 and 1, beside the usual ones.
+    """
+    from speakerguard.evaluation.plots import SHARES, plot_history
+
+    plot_history(history, out / "curves.png", SHARES | set(shares))
     # Without this mark TensorBoard imports all of TensorFlow to write its files.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     try:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder, TdnnHead
+from speakerguard.progress import Report
 from speakerguard.training import losses
 from speakerguard.training.config import LessonConfig
 from speakerguard.training.encoder_task import EncoderTask
 from speakerguard.training.lessons import Lesson, Lessons
-from speakerguard.training.loop import Report, descend
+from speakerguard.training.loop import descend
 from speakerguard.training.optimisers import optimisers
 from speakerguard.training.teacher import HINTS, VALUES
 
@@ -39,9 +40,9 @@ class Student(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         frames, _ = self.trunk(features)
-        heard = self.head.hear(frames)
-        embeddings = nn.functional.normalize(self.head.pool(heard).float(), dim=1)
-        said = self.say["frames"](heard.transpose(1, 2)).float()
+        pooled = self.head.hear(frames)
+        embeddings = nn.functional.normalize(self.head.pool(pooled).float(), dim=1)
+        said = self.say["frames"](pooled.transpose(1, 2)).float()
         hinted = self.say["hints"](frames.transpose(1, 2)).float()
         return embeddings, said, hinted
 
@@ -52,7 +53,7 @@ class StudentTask(EncoderTask):
     def __init__(self, config: LessonConfig, report: Report = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: Lessons(config, rank, report))
-        self.lessons = self.heard
+        self.lessons = self.dataset
         self.start_from(self._encoder())
         self.student = Student(self.encoder).to(self.device)
         self.modules = {
@@ -78,7 +79,7 @@ class StudentTask(EncoderTask):
         return start
 
     def learn(self, step: int) -> dict[str, float]:
-        """See :meth:`Task.learn`."""
+        """See :meth:`.Task.learn`."""
         return self.learn_from(next(self.stream))
 
     def learn_from(self, lesson: Lesson) -> dict[str, float]:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 import torch
 from torch import Tensor, nn
 
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.files import whole_file
-from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.audio import SAMPLE_RATE
+from speakerguard.sound.voice import at_speed
 from speakerguard.training.data import SpeechSet
 
 FRAME = 2_560  # samples, 160 ms: 16 steps of the guard's front end, 8 of the teacher's frames
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 Halves = npt.NDArray[np.float16]
 
 
-class Heard(NamedTuple):
+class TeacherOutput(NamedTuple):
     """What the teacher makes of waveforms (B, n), float32, on the CPU.
 
     Attributes:
@@ -59,14 +59,14 @@ class Listener:
     def _keep(self, name: str, _layer: object, _inputs: object, output: Tensor) -> None:
         self._layers[name] = output
 
-    def __call__(self, waveforms: Tensor) -> Heard:
+    def __call__(self, waveforms: Tensor) -> TeacherOutput:
         with torch.inference_mode():
             features = self.network.features(waveforms.to(self.device))
             with torch.autocast(self.device.type, torch.bfloat16):
                 embeddings = self.network.embed_features(features)
             early, middle, last = (self._pooled(self._layers[name]) for name in _LAYERS)
         self._layers.clear()
-        return Heard(embeddings.cpu(), last, torch.cat([early, middle], dim=2))
+        return TeacherOutput(embeddings.cpu(), last, torch.cat([early, middle], dim=2))
 
     @staticmethod
     def _pooled(values: Tensor) -> Tensor:
@@ -96,13 +96,6 @@ def teach(
     with whole_file(path) as part, part.open("wb") as out:
         np.save(out, result)
     return result
-
-
-def at_speed(waveform: Waveform, speed: float) -> Waveform:
-    """``waveform`` (n,) played ``speed`` times as fast: float32 (about n / speed,)."""
-    if speed == 1:
-        return waveform
-    return np.asarray(soxr.resample(waveform, SAMPLE_RATE * speed, SAMPLE_RATE, "HQ"), np.float32)
 
 
 def _batches(

@@ -25,12 +25,12 @@ import torch
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file, whole_file
+from speakerguard.journal import Journal
+from speakerguard.progress import Report, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.sound.espeak import SENTENCES, Espeak, Voice, variants
 from speakerguard.sound.voice import change_voice, mix_voices
-from speakerguard.training.batches import each_tenth
 from speakerguard.training.data import SpeechSet, default_workers, prepare
-from speakerguard.training.loop import Report
 from speakerguard.training.teacher import teach
 from speakerguard.verification.profile import centroid
 
@@ -45,7 +45,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Plan:
+class VoicePlan:
     """What to make; the same plan makes the same voices, to the sample.
 
     Attributes:
@@ -79,13 +79,13 @@ class Candidate:
 
 
 def make_voices(
-    corpus: Path, out: Path, plan: Plan, cache: Path, report: Report = print, skip: bool = True
+    corpus: Path, out: Path, plan: VoicePlan, cache: Path, report: Report = print, skip: bool = True
 ) -> list[dict[str, Any]]:
     """Make, judge and keep voices below ``out``; the same call goes on after a kill.
 
     Args:
         corpus: folder of labelled speakers, as :func:`speakerguard.training.data.prepare` reads
-        them.
+            them.
         cache: where prepared speech and the teacher's embeddings are kept; training shares it.
         report: gets a line at each tenth of the work, and for each recording left out.
         skip: go on without recordings that cannot be used.
@@ -110,11 +110,11 @@ def make_voices(
             raise AudioError(f"{count} cannot be used:\n  {reasons}")
         report(f"{count} left out:\n  {reasons}")
     segments = _segments(speech)
-    heard = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
-    known = {name: centroid(heard[places]) for name, places in segments.items()}
+    embeddings = teach(speech, 1.0, each_tenth(report, "teacher")).astype(np.float32)
+    known = {name: centroid(embeddings[places]) for name, places in segments.items()}
     candidates = list(_candidates(plan, segments))
-    out.mkdir(parents=True, exist_ok=True)
-    records = _read_journal(out, plan, speech)
+    journal = Journal(out / JOURNAL, {"plan": asdict(plan), "speech": speech.folder.name})
+    records = {record["name"]: record for record in journal.read()}
     for record in records.values():
         if record["kept"]:
             known[record["name"]] = np.array(record["mean"], np.float32)
@@ -126,13 +126,12 @@ def make_voices(
             if record["kept"]:
                 known[candidate.name] = np.array(record["mean"], np.float32)
                 record["clips"] = _write(out / candidate.name, clips)
-            with (out / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(record, ensure_ascii=False) + "\n")
+            journal.append(record)
             records[candidate.name] = record
             progress(done, len(candidates))
-    made = [records[candidate.name] for candidate in candidates]
-    _write_manifest(out, made)
-    return made
+    judged = [records[candidate.name] for candidate in candidates]
+    _write_manifest(out, judged)
+    return judged
 
 
 def summary(records: Sequence[dict[str, Any]]) -> str:
@@ -159,7 +158,7 @@ def _segments(speech: SpeechSet) -> dict[str, list[int]]:
     return found
 
 
-def _candidates(plan: Plan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
+def _candidates(plan: VoicePlan, segments: dict[str, list[int]]) -> Iterator[Candidate]:
     """All voices to try: every speaker's first ones come before anybody's second ones."""
     usable = [name for name, places in segments.items() if len(places) > 1]
     if len(usable) < 2:
@@ -217,13 +216,15 @@ def _judge(
     clips: list[bytes],
     candidate: Candidate,
     known: dict[str, Vectors],
-    plan: Plan,
+    plan: VoicePlan,
 ) -> dict[str, Any]:
     """What the teacher hears in the clips as stored, and whether that is a voice apart."""
     with torch.inference_mode():
-        heard = np.stack([teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips])
-    mean = centroid(heard)
-    coherence = _round((heard @ heard.T)[np.triu_indices(len(heard), 1)].mean())
+        rows = [teacher(torch.from_numpy(read(clip))[None])[0].numpy() for clip in clips]
+    embeddings = np.stack(rows)
+    mean = centroid(embeddings)
+    between = (embeddings @ embeddings.T)[np.triu_indices(len(rows), 1)]
+    coherence = _round(between.mean())
     cosines = np.stack(list(known.values())) @ mean
     nearest = int(cosines.argmax())
     cosine = _round(cosines[nearest])
@@ -252,31 +253,6 @@ def _write(folder: Path, clips: list[bytes]) -> list[str]:
         with whole_file(folder / name) as part:
             part.write_bytes(clip)
     return names
-
-
-def _read_journal(out: Path, plan: Plan, speech: SpeechSet) -> dict[str, dict[str, Any]]:
-    """Candidates judged before, by name; a line cut off by a kill is dropped.
-
-    Raises:
-        UsageError: they belong to another plan or corpus.
-    """
-    path, header = out / JOURNAL, json.dumps({"plan": asdict(plan), "speech": speech.folder.name})
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if lines and lines[0] != header:
-        raise UsageError(
-            f"{out} holds voices made with other settings or of another corpus. Choose another "
-            "folder, or remove it."
-        )
-    records = {}
-    for line in lines[1:]:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[record["name"]] = record
-    kept = [header, *(json.dumps(record, ensure_ascii=False) for record in records.values())]
-    replace_file(path, "\n".join(kept) + "\n")
-    return records
 
 
 def _write_manifest(out: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -85,7 +85,7 @@ class Provenance:
     Attributes:
         trials: name of the trial list.
         scores_sha256: of the score file, as :func:`speakerguard.evaluation.trials.write_scores`
-        writes it.
+            writes it.
         targets, nontargets, speakers: how many there were; spoofs are not used.
         created: UTC date, YYYY-MM-DD.
     """

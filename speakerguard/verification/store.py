@@ -136,7 +136,7 @@ class ProfileStore(Remade):
         return whole
 
     def get(self, name: str, fingerprint: str | None = None, hint: bool = False) -> Profile:
-        """The profile called ``name``; with ``fingerprint``, checked by :func:`compatible`.
+        """The profile called ``name``; with ``fingerprint``, checked by :func:`.compatible`.
 
         Args:
             hint: say who is enrolled where ``name`` is not; not to a stranger who claims to be.

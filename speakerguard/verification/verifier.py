@@ -123,7 +123,7 @@ class Verifier:
 
     @property
     def calibration(self) -> CalibrationFile:
-        """Thresholds and likelihood ratios, as :attr:`.scoring` reads them."""
+        """Thresholds and likelihood ratios, as ``scoring`` reads them."""
         return self.scoring.calibration
 
     def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:

@@ -15,27 +15,25 @@ import torch
 from typer.testing import CliRunner
 
 from advgan import demo, generate, infer, manifest
-from advgan.conversion import converter
-from advgan.conversion.converter import (
-    Converter,
-    Copier,
-    Heard,
-    PerturbingConverter,
-    hear,
-    save_wav,
-    tagged,
-)
-from advgan.judging import judge
+from advgan.conversion import converter, recording, session
+from advgan.conversion.converter import Converter, Copier, PerturbingConverter
+from advgan.conversion.recording import Utterance, load_utterance
+from advgan.judging import quality
 from advgan.judging.judge import Judge
-from advgan.judging.quality import pitch, pitch_correlation
+from advgan.judging.quality import pitch_correlation
 from advgan.judging.words import Transcript
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.perturber import Perturber, PerturberConfig
 from advgan.victim.loss import GuardLoss
+from advgan.victim.pcm import save_wav, tagged
 from speakerguard.cli.app import app
 from speakerguard.errors import AudioError, CheckpointError, ConfigError, UsageError
-from speakerguard.sound.audio import read
+from speakerguard.sound import audio
+from speakerguard.sound import speech as speech_room
+from speakerguard.sound.audio import AudioSource, Recording, open_recording, read
+from speakerguard.sound.speech import load_speech
+from speakerguard.sound.voice import pitch_track
 from speakerguard.verification import countermeasure
 
 CONFIG = GeneratorConfig(width=8, blocks=2)
@@ -68,9 +66,9 @@ def clips(speech: dict[str, list[Path]]) -> tuple[Path, Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the pictures, the DNSMOS and the words that other tests look at."""
-    monkeypatch.setattr(infer, "plot_conversion", lambda *_: None)
-    monkeypatch.setattr(judge, "dnsmos", lambda _: None)
-    monkeypatch.setattr(infer, "transcribe", lambda _: None)
+    monkeypatch.setattr(session, "plot_conversion", lambda *_: None)
+    monkeypatch.setattr(quality, "dnsmos", lambda _: None)
+    monkeypatch.setattr(session, "transcribe", lambda _: None)
 
 
 @pytest.fixture
@@ -83,7 +81,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         words = ("please", "call", "stella") if len(lengths) % 2 else ("please", "fall", "stella")
         return Transcript(words, -1.0)
 
-    monkeypatch.setattr(infer, "transcribe", transcribe)
+    monkeypatch.setattr(session, "transcribe", transcribe)
     return lengths
 
 
@@ -120,12 +118,33 @@ def test_one_conversion(
     printed = capsys.readouterr().out
     assert f"{again.score:+.3f} after" in printed
     assert ("ACCEPT" if again.accepted else "reject") in printed
-    assert "no discriminator, or no speech" in printed or "LLR" in printed
+    assert (record["detector_llr"] is None) == (not checkpoint.shipped("discriminator"))
+    llr = record["detector_llr"]
+    said = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
+    assert f"  detector  {said}\n" in printed
     assert record["steps"] == 0
     assert told == [len(read(source)), len(read(wav))]
     assert record["quality"]["word_error_rate"] == pytest.approx(1 / 3)
     assert record["words"]["made"] == "please fall stella"
     assert "33 % wrong of the 3 that were heard in the source: please fall stella" in printed
+
+
+@pytest.mark.usefixtures("copying", "told")
+def test_each_recording_is_decoded_once(
+    tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    opened: list[object] = []
+
+    def counting(source: AudioSource) -> Recording:
+        opened.append(source)
+        return open_recording(source)
+
+    for module in (audio, speech_room, recording):
+        monkeypatch.setattr(module, "open_recording", counting)
+    settings = session.Settings(load=str(weights), vocoder="griffin-lim", guard=str(tiny_model))
+    session.Session(settings).attack(*clips, tmp_path / "x")
+    assert sorted(map(str, opened)) == sorted(map(str, [*clips, tmp_path / "x.wav"]))
 
 
 @pytest.mark.usefixtures("copying", "quick")
@@ -223,7 +242,7 @@ def test_recordings_that_cannot_be_converted(tmp_path: Path, kind: str) -> None:
         noise = np.random.default_rng(0).normal(0, 0.05, count)
         soundfile.write(path, noise * (kind != "silent"), 16_000)
     with pytest.raises(AudioError, match=r"bad\.wav"):
-        hear(path)
+        load_utterance(path)
 
 
 def test_configurations_must_agree_with_the_weights(
@@ -238,7 +257,7 @@ def test_configurations_must_agree_with_the_weights(
         f"{encoder}, activation_params: {activation}}}}}}}\n"
     )
     dsp.write_text("feat: {mel: {n_mels: 80, hop_length: 200}}\n")
-    infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
+    session.Session(session.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
     for wrong, message in (
         ("modle: {width: 8}", "modle is no key of a generator"),
         ("model: wide", "model: Input should be a valid dict"),
@@ -246,11 +265,11 @@ def test_configurations_must_agree_with_the_weights(
     ):
         ours.write_text(wrong)
         with pytest.raises(ConfigError, match=message):
-            infer.Session(infer.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
+            session.Session(session.Settings(load=str(weights), config=ours, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"b\.yaml: width is 256, the weights have 8"):
-        infer.Session(infer.Settings(load=str(weights), config=theirs, guard=str(tiny_model)))
+        session.Session(session.Settings(load=str(weights), config=theirs, guard=str(tiny_model)))
     with pytest.raises(ConfigError, match=r"c\.yaml: hop_length is 200, .* has 256"):
-        infer.Session(infer.Settings(load=str(weights), dsp_config=dsp, guard=str(tiny_model)))
+        session.Session(session.Settings(load=str(weights), dsp_config=dsp, guard=str(tiny_model)))
 
 
 def test_a_perturbation_stays_within_its_bound_in_the_saved_file(
@@ -261,7 +280,7 @@ def test_a_perturbation_stays_within_its_bound_in_the_saved_file(
     about = {"guard": GuardLoss(tiny_model).fingerprint}
     checkpoint.save("perturber", network, tmp_path / "p" / "model.safetensors", about=about)
     perturbing = PerturbingConverter(tmp_path / "p", str(tiny_model), epsilon=0.01)
-    source, target = hear(clips[0]), hear(clips[1], speech_only=True)
+    source, target = load_utterance(clips[0]), load_utterance(clips[1], speech_only=True)
     save_wav(tmp_path / "x.wav", perturbing.convert(source, target), perturbing.rate)
     change = np.abs(read(tmp_path / "x.wav") - source.waveform)
     assert 0 < change.max() <= 0.01 + 2 / 32_768
@@ -312,10 +331,10 @@ def test_a_killed_set_goes_on_and_lists_failures(
 ) -> None:  # fmt: skip
     out = tmp_path / "made"
     command = ["--corpus", str(corpus), "-n", "3", "-o", str(out), *options(tiny_model, weights)]
-    attack = infer.Session.attack
+    attack = session.Session.attack
     count = 0
 
-    def dying(self: infer.Session, *args: Any, **more: Any) -> dict[str, Any]:
+    def dying(self: session.Session, *args: Any, **more: Any) -> dict[str, Any]:
         nonlocal count
         count += 1
         if count == 2:
@@ -324,7 +343,7 @@ def test_a_killed_set_goes_on_and_lists_failures(
             raise KeyboardInterrupt
         return attack(self, *args, **more)
 
-    monkeypatch.setattr(infer.Session, "attack", dying)
+    monkeypatch.setattr(session.Session, "attack", dying)
     with pytest.raises(SystemExit) as caught:
         generate.main(command)
     assert caught.value.code == 130
@@ -373,7 +392,7 @@ def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         save_wav(tmp_path / "file" / "x.wav", np.zeros(10, np.float32), 16_000)
     with pytest.raises(UsageError, match="cannot be written"):
-        manifest.append(tmp_path / "none", {"id": "0"})
+        manifest.append(tmp_path / "file", {"id": "0"})
 
 
 @pytest.mark.usefixtures("copying")
@@ -400,8 +419,8 @@ def test_what_is_enrolled_may_be_another_recording(
 
 
 def test_conversions_are_no_louder_than_a_file_holds() -> None:
-    waveform = converter.limited(np.array([3.0, -1.5], np.float32))
-    assert np.abs(waveform).max() == pytest.approx(converter.PEAK)
+    waveform = recording.limited(np.array([3.0, -1.5], np.float32))
+    assert np.abs(waveform).max() == pytest.approx(recording.PEAK)
 
 
 @pytest.mark.usefixtures("copying")
@@ -411,10 +430,10 @@ def test_long_recordings_are_converted_in_pieces_without_a_seam(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     made = Converter(weights, "griffin-lim")
-    source = hear(list(real_speech.values())[speaker][0])
+    source = load_utterance(list(real_speech.values())[speaker][0])
     whole = made.convert(source, source)
-    monkeypatch.setattr(converter, "PIECE_SECONDS", 0.8)
-    pieces = converter.cut_to_pieces(source)
+    monkeypatch.setattr(recording, "PIECE_SECONDS", 0.8)
+    pieces = recording.cut_to_pieces(source)
     assert len(pieces) > 2
     parts = made.convert(source, source)
     assert abs(len(parts) - len(whole)) <= 256
@@ -430,12 +449,12 @@ def test_long_recordings_are_converted_in_pieces_without_a_seam(
 def test_pitch_follows_the_voice(clips: tuple[Path, Path]) -> None:
     waveform = read(clips[0])
     assert pitch_correlation(waveform, 0.3 * waveform) == pytest.approx(1, abs=1e-3)
-    assert np.isnan(pitch_correlation(waveform, np.zeros_like(waveform)))
-    heard = pitch(waveform)
-    assert 0.2 < np.isfinite(heard).mean() < 1
-    assert 60 < np.nanmedian(heard) < 420
+    assert pitch_correlation(waveform, np.zeros_like(waveform)) is None
+    found = pitch_track(load_speech(clips[0]).samples)
+    assert 0.2 < np.isfinite(found).mean() < 1
+    assert 60 < np.nanmedian(found) < 420
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
-    assert np.isfinite(pitch(noise)).mean() < 0.2
+    assert np.isfinite(pitch_track(noise)).mean() < 0.2
 
 
 @pytest.mark.usefixtures("copying")
@@ -443,13 +462,13 @@ def test_copies_by_griffin_lim_are_still_the_speaker(
     tiny_model: Path, weights: Path, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     converter_, copier = Converter(weights, "griffin-lim"), Copier("griffin-lim")
-    source = hear(clips[0])
+    source = load_utterance(clips[0])
     save_wav(tmp_path / "copy.wav", copier.convert(source), copier.rate)
     asked = Judge(str(tiny_model))
     score = asked.opinion(asked.profile([clips[0]]), tmp_path / "copy.wav").score
     assert score is not None
     assert score > 0.8
-    half = Heard(source.name, source.waveform[: len(source.waveform) // 2])
+    half = Utterance(source.name, source.waveform[: len(source.waveform) // 2])
     assert converter_.convert(half, source).shape < converter_.convert(source, half).shape
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from advgan.pairs import Pair, demo_pairs, read_pairs
-from speakerguard.demo import ENROL, choose
 from speakerguard.errors import TrialError
+from speakerguard.evaluation.demo_set import ENROL, choose
 from speakerguard.evaluation.trials import spread
 
 Clips = dict[str, list[Path]]

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.bootstrap import paired_bootstrap, speaker_bootstrap
+from speakerguard.evaluation.bootstrap import (
+    exact_interval,
+    paired_bootstrap,
+    share_interval,
+    speaker_bootstrap,
+)
 from speakerguard.evaluation.metrics import DetCurve, FloatArray, det_curve
 
 SPEAKERS = 12
@@ -115,3 +120,28 @@ def test_impossible_requests_are_refused() -> None:
         speaker_bootstrap(*good, "err")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"Only \d+ of 1000 replicates hold both"):
         speaker_bootstrap([0.9, 0.1], [True, False], ["a", "b"], ["a", "c"])
+
+
+def test_the_interval_of_a_share_resamples_speakers_not_pairs() -> None:
+    rng = np.random.default_rng(0)
+    spoke, claimed = ([f"{side}{i % n}" for i in range(200)] for side, n in (("s", 10), ("t", 7)))
+    by_pair = share_interval(rng.random(200) < 0.5, claimed, spoke)
+    by_speaker = share_interval([name in {"t0", "t1", "t2"} for name in claimed], claimed, spoke)
+    assert by_speaker.high - by_speaker.low > 2 * (by_pair.high - by_pair.low)
+
+
+def test_a_share_that_cannot_be_resampled_has_an_exact_interval() -> None:
+    claimed, spoke = [f"t{i % 7}" for i in range(21)], [f"s{i % 3}" for i in range(21)]
+    some = [i % 2 == 0 for i in range(21)]
+    assert share_interval([True] * 21, claimed, spoke) == exact_interval(1, 7)
+    assert share_interval(some, claimed, spoke, replicates=0) == exact_interval(11 / 21, 7)
+    assert share_interval(some, claimed, spoke) != exact_interval(11 / 21, 7)
+    few = [f"t{i % 4}" for i in range(21)]
+    assert share_interval(some, few, spoke) == exact_interval(11 / 21, 4)
+    halves = np.repeat(list("abcde"), 2)  # half of each speaker's: so in every replicate
+    assert share_interval([True, False] * 5, halves, halves) == exact_interval(0.5, 5)
+
+
+def test_the_exact_interval_is_clopper_and_pearsons() -> None:
+    assert exact_interval(0.1, 20) == pytest.approx((0.0123485, 0.3169827), abs=1e-6)
+    assert exact_interval(1.0, 10) == pytest.approx((0.6915029, 1.0), abs=1e-6)

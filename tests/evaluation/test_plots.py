@@ -101,6 +101,15 @@ def test_history_has_a_panel_for_each_number(tmp_path: Path, drawn: list[Figure]
     assert eer.get_xlabel() == "Step"
 
 
+def test_all_error_rates_of_a_run_have_one_unit(tmp_path: Path, drawn: list[Figure]) -> None:
+    figures = {"eer": 0.035, "eer_mean": 0.0242, "eer_2s": 0.05, "eer_2s_mean": 0.04}
+    plots.plot_history([{"step": 1, **figures}], tmp_path / "history.png", figures)
+    names = ["EER (%)", "EER mean (%)", "EER 2 s (%)", "EER 2 s mean (%)"]
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == names
+    shown = [points(axes.get_lines()[0])[0][1] for axes in drawn[0].axes]
+    assert shown == pytest.approx([3.5, 2.42, 5, 4])
+
+
 def test_nothing_to_draw_and_nowhere_to_put_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no curve"):
         plots.plot_det({}, tmp_path / "x.png")

@@ -51,3 +51,14 @@ def test_strangers_are_of_the_same_source_and_met_once(tmp_path: Path) -> None:
 def test_one_speaker_makes_no_trials(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two speakers with two recordings each"):
         tool.make_trials(librispeech(tmp_path, speakers=1, recordings=3))
+
+
+def test_what_is_wrong_is_a_line_and_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["make_trials", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as end:
+        tool.main()
+    assert end.value.code == 2
+    assert "make_trials: " in (said := capsys.readouterr().err)
+    assert "no such folder" in said

@@ -10,10 +10,10 @@ import torch
 from support.training import SPEAKERS, config, make_corpus, quiet, take_buzzes_for_speech
 
 from speakerguard.sound.audio import SAMPLE_RATE
-from speakerguard.train import GuardTask
 from speakerguard.training import batches
 from speakerguard.training.batches import BatchSampler
 from speakerguard.training.data import SpeechSet
+from speakerguard.training.guard_task import GuardTask
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +102,3 @@ def test_several_folders_are_one_set_of_voices(corpus: Path, tmp_path: Path) -> 
     }
     assert len(heard) == sampler.voices
     assert all(len({place[0] for place in places}) == 1 for places in sampler.segments)
-
-
-def test_the_time_left_is_told_by_what_this_run_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 60.0])
-    monkeypatch.setattr(batches.time, "monotonic", lambda: next(clock))
-    told: list[str] = []
-    batches.each_tenth(told.append, "crops", before=500)(600, 1000)
-    assert told == ["crops: 600/1000, 4 min left"]

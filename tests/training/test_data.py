@@ -9,9 +9,10 @@ import soundfile
 from advgan import manifest
 from speakerguard.errors import NoSpeechError, UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, read
+from speakerguard.sound.corpus import find_utterances
 from speakerguard.sound.speech import FRAME, Speech
 from speakerguard.training import data
-from speakerguard.training.data import SpeechSet, find_utterances, prepare
+from speakerguard.training.data import SpeechSet, prepare
 
 
 def tone(seconds: float, hz: float = 200.0) -> npt.NDArray[np.float64]:

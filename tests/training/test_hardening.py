@@ -13,10 +13,10 @@ from advgan import manifest
 from speakerguard.errors import UsageError
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, read
-from speakerguard.train import GuardTask
 from speakerguard.training import batches, hardening
 from speakerguard.training.batches import Batch, BatchSampler
 from speakerguard.training.data import SpeechSet
+from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.hardening import draw_victims, perturb, read_conversions
 from speakerguard.training.losses import impersonation
 

@@ -25,7 +25,7 @@ from speakerguard.training import loop as loops
 from speakerguard.training.config import LessonConfig
 from speakerguard.training.lessons import CROP, FRAMES, RECORDED, Lessons
 from speakerguard.training.student_task import StudentTask
-from speakerguard.training.teacher import FRAME, Heard, Listener
+from speakerguard.training.teacher import FRAME, Listener, TeacherOutput
 
 
 class Ear:
@@ -33,12 +33,12 @@ class Ear:
 
     network = type("Network", (), {"dimension": 192})
 
-    def __call__(self, waveforms: Tensor) -> Heard:
+    def __call__(self, waveforms: Tensor) -> TeacherOutput:
         missing = -waveforms.shape[1] % FRAME
         cut = torch.nn.functional.pad(waveforms, (0, missing)).unflatten(1, (-1, FRAME))
         spectra = torch.fft.rfft(cut).abs()[:, :, 1:1281].log1p()
         embeddings = torch.nn.functional.normalize(spectra.mean(dim=1)[:, :192], dim=1)
-        return Heard(embeddings, spectra[:, :, :512], spectra[:, :, 512:])
+        return TeacherOutput(embeddings, spectra[:, :, :512], spectra[:, :, 512:])
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_crops_go_on_after_a_kill(
     calls = itertools.count()
 
     class Killed(Ear):
-        def __call__(self, waveforms: Tensor) -> Heard:
+        def __call__(self, waveforms: Tensor) -> TeacherOutput:
             if next(calls) == 1:
                 raise KeyboardInterrupt
             return super().__call__(waveforms)
@@ -220,10 +220,12 @@ def two_processes() -> None:
 
 
 def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*launch, str(Path(__file__)), str(corpus), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=400,

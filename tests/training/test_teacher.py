@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from speakerguard.embedders.peers import CamPlusPlus
+from speakerguard.sound.voice import at_speed
 from speakerguard.training import teacher
 from speakerguard.training.data import SpeechSet
-from speakerguard.training.teacher import at_speed, teach
+from speakerguard.training.teacher import teach
 
 Sound = Callable[..., npt.NDArray[np.float32]]
 

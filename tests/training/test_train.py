@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.training import config, make_corpus, quiet, take_buzzes_for_speech, whole
 
-from speakerguard import train
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder
-from speakerguard.train import GuardTask, loop
-from speakerguard.training import batches, data, devset
+from speakerguard.train import loop
+from speakerguard.training import batches, data, devset, guard_task
 from speakerguard.training import loop as loops
 from speakerguard.training.data import SpeechSet
+from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.loop import Loop
 
 
@@ -89,8 +89,11 @@ def test_the_last_weights_are_kept_where_asked_for(
     rates = iter([0.1, 0.4, 0.3, 0.2])
     monkeypatch.setattr(trainer.task, "evaluate", lambda: {"eer": next(rates)})
     monkeypatch.setattr(trainer.task, "save", lambda about: saved.append(about["step"]))
+    drawn = []
+    monkeypatch.setattr(loops, "draw", lambda _history, _out, shares: drawn.append(set(shares)))
     trainer.run()
     assert saved == [2, 4, 6, 8][:kept]
+    assert drawn == [{"eer"}] * 4  # in per cent
 
 
 @pytest.mark.parametrize("name", ["triplet", "distil_cosine", "distil_similarity"])
@@ -323,7 +326,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
     trainer = loop(config(corpus, tmp_path, steps=100, warmup=10), quiet)
     rates = []
     for trainer.step in range(101):
-        rates.append(trainer.share())
+        rates.append(trainer.rate_factor())
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[100] == pytest.approx(0.01)
@@ -333,7 +336,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth(corpus: Path, tmp_path: P
 def test_masks_hide_one_band_and_one_stretch(corpus: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     features = torch.ones(64, 90, 64)
-    train._mask_features(features, config(corpus, tmp_path), 1.0)
+    guard_task.mask_features(features, config(corpus, tmp_path), 1.0)
     hidden = features == 0
     bands, frames = hidden.all(dim=1), hidden.all(dim=2)
     assert torch.equal(hidden, bands[:, None, :] | frames[:, :, None])
@@ -360,10 +363,12 @@ def two_processes() -> None:
 
 
 def test_two_processes_hold_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*launch, str(Path(__file__)), str(corpus), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=400,

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from speakerguard.cli.app import app
 from speakerguard.errors import AudioError, UsageError
+from speakerguard.journal import Journal
 from speakerguard.sound.audio import read
 from speakerguard.training import voices
 from speakerguard.training.data import SpeechSet, prepare
-from speakerguard.training.voices import Plan, make_voices, summary
+from speakerguard.training.voices import VoicePlan, make_voices, summary
 
 
 class Ear:
@@ -54,7 +55,7 @@ def corpus(speech: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFacto
 
 def make(corpus: Path, out: Path, **plan: object) -> list[dict[str, object]]:
     asked = {"kinds": ("formant", "mixed"), "tries": 1, "clips": 3, "apart": 1.1, "coherent": -1.0}
-    settings = Plan(**(asked | plan))  # type: ignore[arg-type]
+    settings = VoicePlan(**(asked | plan))  # type: ignore[arg-type]
     return make_voices(corpus / "train", out, settings, corpus / "cache", lambda _: None)
 
 
@@ -72,7 +73,7 @@ def test_what_cannot_be_used_is_told_or_ends_it(corpus: Path, tmp_path: Path) ->
     root = tmp_path / "train"
     shutil.copytree(corpus / "train", root)
     (next(root.iterdir()) / "junk.wav").write_text("junk")
-    plan = Plan(kinds=("formant",), tries=1, clips=3, apart=1.1, coherent=-1.0)
+    plan = VoicePlan(kinds=("formant",), tries=1, clips=3, apart=1.1, coherent=-1.0)
     said: list[str] = []
     with pytest.raises(AudioError, match=r"1 recordings of .*cannot be used:\n.*junk\.wav"):
         make_voices(root, tmp_path / "new", plan, tmp_path / "cache", said.append, skip=False)
@@ -119,15 +120,15 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
 ) -> None:
     make(corpus, tmp_path / "whole", apart=0.98)
     judged = []
-    judge = voices._judge
+    append = Journal.append
 
-    def killed(*arguments: object) -> dict[str, object]:
+    def killed(journal: Journal, row: dict[str, object]) -> None:
         judged.append(1)
         if len(judged) == 4:
             raise KeyboardInterrupt
-        return judge(*arguments)  # type: ignore[arg-type]
+        append(journal, row)
 
-    monkeypatch.setattr(voices, "_judge", killed)
+    monkeypatch.setattr(Journal, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         make(corpus, tmp_path / "broken", apart=0.98)
     with (tmp_path / "broken/journal.jsonl").open("a") as journal:
@@ -135,7 +136,7 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(
     make(corpus, tmp_path / "broken", apart=0.98)
     assert len(judged) == 4 + 3
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
-    with pytest.raises(UsageError, match=r"broken holds voices made with other settings"):
+    with pytest.raises(UsageError, match=r"journal.jsonl: was begun with other settings"):
         make(corpus, tmp_path / "broken", apart=0.98, seed=1)
 
 

@@ -1,5 +1,6 @@
 """Attacks are found by entry point, and told apart by their parameters."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks import contract
-from advgan.attacks.contract import Attack, Budget, Family, Knowledge, build, discover
+from advgan.attacks.contract import Attack, Budget, Family
 from advgan.pairs import Pair
 from advgan.report.bench import Bench
 from advgan.report.plan import Plan, Suite
-from advgan.victim.claim import Guard, to_pcm
+from advgan.victim import plugins
+from advgan.victim.claim import Guard, Knowledge
 from advgan.victim.defences import GROUP, defence
+from advgan.victim.pcm import to_pcm
+from advgan.victim.plugins import build, discover
 from speakerguard.errors import ConfigError, UsageError
 from speakerguard.sound.audio import Waveform
 
@@ -73,9 +76,9 @@ class Entry:
 
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    shipped = list(entry_points(group=contract.GROUP))
+    shipped = list(entry_points(group=plugins.GROUP))
     listed = [*shipped, Entry(), Entry(), Entry(Rogue)]  # one is installed twice
-    monkeypatch.setattr(contract, "entry_points", lambda group: listed)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: listed)
     discover.cache_clear()
     yield
     discover.cache_clear()
@@ -124,7 +127,7 @@ def test_an_attack_that_writes_into_its_input_harms_no_other(bench: Bench) -> No
 
 def test_two_things_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [Entry(), Entry(package="another")]
-    monkeypatch.setattr(contract, "entry_points", lambda group: listed)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: listed)
     discover.cache_clear()
     with pytest.raises(UsageError, match="two packages call something 'shout'"):
         build("shout", {})
@@ -172,8 +175,15 @@ def test_a_package_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch
         def load(self) -> type[Attack]:
             raise ImportError("no module named theirs")
 
-    monkeypatch.setattr(contract, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Broken()])
     discover.cache_clear()
     with pytest.raises(UsageError, match=r"their_package:Shout.*cannot be loaded: no module"):
         build("shout", {})
     discover.cache_clear()
+
+
+def test_who_writes_an_attack_finds_all_of_it_in_one_place() -> None:
+    door = importlib.import_module("advgan.attacks.contract")
+    assert {"Attack", "Knowledge", "NotRunError", "build", "discover"} <= set(door.__all__)
+    assert (door.NotRunError, door.Knowledge) == (plugins.NotRunError, Knowledge)
+    assert all(hasattr(door, name) for name in door.__all__)

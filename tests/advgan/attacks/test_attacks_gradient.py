@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import NotRunError, build
 from advgan.attacks.controls import RandomNoise
 from advgan.attacks.gradient import GradientAttack
-from advgan.victim.claim import (
-    PER_NAT,
-    SURE,
-    Guard,
-    Model,
-    from_pcm,
-    straight_through,
-    to_pcm,
-)
+from advgan.victim.claim import PER_NAT, SURE, Guard, Model
 from advgan.victim.defences import defence
+from advgan.victim.pcm import from_pcm, straight_through, to_pcm
+from advgan.victim.plugins import NotRunError, build
 from speakerguard.sound.audio import Waveform, read
 from speakerguard.sound.speech import load_speech
 from speakerguard.verification.verifier import Verifier

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import build
-from advgan.conversion.converter import Converter, Heard, hear, some_of
+from advgan.conversion.converter import Converter
 from advgan.conversion.fitting import fit_voice, moved
+from advgan.conversion.recording import Utterance, load_utterance, some_of
 from advgan.networks import checkpoint
 from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.mel import to_guard
 from advgan.report.plan import Entry
 from advgan.victim.claim import Guard, Model
 from advgan.victim.defences import defence
+from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
 from speakerguard.verification.verifier import Verifier
 
@@ -30,9 +31,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voices(speech: dict[str, list[Path]]) -> tuple[Heard, Heard]:
-    first, second = (hear(clips[0], speech_only=True) for clips in list(speech.values())[:2])
-    return Heard("source", first.waveform[:24_000]), second
+def voices(speech: dict[str, list[Path]]) -> tuple[Utterance, Utterance]:
+    first, second = (
+        load_utterance(clips[0], speech_only=True) for clips in list(speech.values())[:2]
+    )
+    return Utterance("source", first.waveform[:24_000]), second
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +44,14 @@ def model() -> Model:
     return Model(Verifier("guard"))
 
 
-def claim(model: Model, target: Heard, before: str = "none") -> Guard:
+def claim(model: Model, target: Utterance, before: str = "none") -> Guard:
     rng = np.random.default_rng(0)
     met = None if before == "none" else defence(before)
     return Guard(model, model.embed(target.waveform), 0.0, rng, met)
 
 
 def test_the_score_climbs_and_only_the_voice_moves(
-    voices: tuple[Heard, Heard], model: Model
+    voices: tuple[Utterance, Utterance], model: Model
 ) -> None:
     made, (source, target) = Converter("again-vc"), voices
     asked, voice = claim(model, target), made._voice(target)
@@ -61,7 +64,7 @@ def test_the_score_climbs_and_only_the_voice_moves(
     assert asked.queries == 0
 
 
-def test_no_move_is_the_voice_itself(weights: Path, voices: tuple[Heard, Heard]) -> None:
+def test_no_move_is_the_voice_itself(weights: Path, voices: tuple[Utterance, Utterance]) -> None:
     voice = Converter(weights, "griffin-lim")._voice(voices[1])
     same = moved(voice, torch.zeros(2, 2, 8))
     for before, after in zip(voice.voice, same.voice, strict=True):
@@ -72,7 +75,7 @@ def test_no_move_is_the_voice_itself(weights: Path, voices: tuple[Heard, Heard])
 
 
 def test_a_converter_fits_to_its_own_guard_or_to_a_claim(
-    voices: tuple[Heard, Heard], model: Model, speech: dict[str, list[Path]]
+    voices: tuple[Utterance, Utterance], model: Model, speech: dict[str, list[Path]]
 ) -> None:
     source, target = voices
     plain, fitted = Converter("again-vc"), Converter("again-vc", steps=4)
@@ -83,13 +86,13 @@ def test_a_converter_fits_to_its_own_guard_or_to_a_claim(
     assert len(sounds[0]) == len(sounds[1])
     np.testing.assert_array_equal(fitted.convert(source, target), sounds[1])
     np.testing.assert_array_equal(fitted.convert(source, target, claim(model, target)), sounds[1])
-    third = claim(model, hear(list(speech.values())[2][0]))
+    third = claim(model, load_utterance(list(speech.values())[2][0]))
     assert not np.array_equal(fitted.convert(source, target, third), sounds[1])
     np.testing.assert_array_equal(plain.convert(source, target, third), sounds[0])
 
 
 def test_a_finished_conversion_is_nearly_the_same_and_scores_more(
-    voices: tuple[Heard, Heard], model: Model
+    voices: tuple[Utterance, Utterance], model: Model
 ) -> None:
     source, target = voices
     epsilon, asked = 0.001, claim(model, target)
@@ -109,16 +112,16 @@ def test_a_finished_conversion_is_nearly_the_same_and_scores_more(
 
 def test_a_step_hears_some_of_the_words() -> None:
     rng, whole = np.random.default_rng(0), np.arange(48_000, dtype=np.float32)
-    heard = [some_of(Heard("x", whole), 1.0, rng).waveform for _ in range(20)]
+    heard = [some_of(Utterance("x", whole), 1.0, rng).waveform for _ in range(20)]
     assert {len(one) for one in heard} == {16_000}
     assert len({one[0] for one in heard}) > 15
-    assert some_of(Heard("x", whole), 3.0, rng).waveform.shape == whole.shape
-    assert some_of(Heard("x", whole), 9.0, rng).waveform.shape == whole.shape
+    assert some_of(Utterance("x", whole), 3.0, rng).waveform.shape == whole.shape
+    assert some_of(Utterance("x", whole), 9.0, rng).waveform.shape == whole.shape
 
 
 @pytest.mark.parametrize("before", ["none", "quantise"])
 def test_as_an_attack_it_follows_the_claim_through_its_defence(
-    voices: tuple[Heard, Heard], model: Model, before: str
+    voices: tuple[Utterance, Utterance], model: Model, before: str
 ) -> None:
     source, target = voices
     asked = claim(model, target, before)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import NotRunError, build
 from advgan.conversion import attacks as conversion
 from advgan.networks import checkpoint as networks
 from advgan.networks.discriminator import Discriminator, DiscriminatorConfig
@@ -15,6 +14,7 @@ from advgan.networks.generator import Generator, GeneratorConfig
 from advgan.networks.perturber import Perturber, PerturberConfig
 from advgan.victim.claim import Guard
 from advgan.victim.defences import defence
+from advgan.victim.plugins import NotRunError, build
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import Waveform
 from speakerguard.sound.speech import load_speech
@@ -37,10 +37,10 @@ def folder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for kind, network in made.items():
         path = tiny_model.parent / f"tiny-{kind}" / checkpoint.MODEL_FILE
         networks.save(kind, network.eval(), path, about={"guard": fingerprint})
-    conversion._made.cache_clear()
+    conversion._loaded.cache_clear()
     conversion._perturber.cache_clear()
     yield tiny_model.parent
-    conversion._made.cache_clear()
+    conversion._loaded.cache_clear()
     conversion._perturber.cache_clear()
 
 

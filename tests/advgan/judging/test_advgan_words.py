@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soxr
 
-from advgan.conversion.converter import Copier, Heard
+from advgan.conversion.converter import Copier
+from advgan.conversion.recording import Utterance
 from advgan.judging import words
 from advgan.judging.words import Transcript, compare, distance, transcribe
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
@@ -33,7 +34,7 @@ def test_a_copy_keeps_more_words_than_noise_does(shared: Path) -> None:
     assert source.words[:6] == ("many", "complicated", "ideas", "about", "the", "rainbow")
     assert source.sureness > words.SURE
     assert heard(0.125 * waveform) == source  # and no memory of what was heard before
-    wide = Copier("griffin-lim").convert(Heard("x", waveform))
+    wide = Copier("griffin-lim").convert(Utterance("x", waveform))
     copy = compare(source, heard(soxr.resample(wide, Copier.rate, SAMPLE_RATE)))
     noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     nothing = compare(source, heard(noise))

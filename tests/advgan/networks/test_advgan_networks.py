@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from advgan.legacy import load_pth, main
+from advgan.legacy import main
 from advgan.networks import checkpoint, mel
 from advgan.networks.discriminator import (
     Discriminator,
@@ -20,6 +20,7 @@ from advgan.networks.discriminator import (
 )  # fmt: skip
 from advgan.networks.generator import Generator, GeneratorConfig, normalise
 from advgan.networks.mel import STANDARD, MelConvention, MelSpectrogram
+from advgan.networks.original import load_pth
 from advgan.networks.perturber import Perturber, PerturberConfig
 from advgan.networks.vocoder import GriffinLim, NeuralVocoder, VocoderConfig
 from advgan.training.vocoder_task import SpectralLoss, compressed_distance

@@ -17,16 +17,16 @@ from advgan.report.schema import (
     AttackSummary,
     Case,
     Cell,
-    Check,
     Curve,
     CurvePoint,
     DefenceSummary,
     DetLine,
     Histogram,
+    LimitCheck,
     PairInfo,
-    Provenance,
     Rate,
     Report,
+    RunProvenance,
     Threat,
     Timing,
     Verdict,
@@ -96,7 +96,7 @@ def report() -> Report:
         verdict=Verdict(
             passed=False, policy="p", policy_sha256="0", point="fa-1%", defence="none",
             judge="estimate", sentence="One limit is broken.",
-            checks=[Check(what="pgd", attack=0, limit=0.1, value=0.5, passed=False)],
+            checks=[LimitCheck(what="pgd", attack=0, limit=0.1, value=0.5, passed=False)],
         ),
         threat=Threat(
             model="guard", fingerprint="f", point="fa-1%", threshold=0.5, threshold_from="trials",
@@ -112,7 +112,7 @@ def report() -> Report:
         worst=[Worst(case="0.0", score=0.9, margin=0.4, replayed=0.9, command="x --case 0.0",
                      audio={name: flac(tone) for name in clips},
                      pictures={name: spectrogram(tone) for name in clips})],
-        provenance=Provenance(
+        provenance=RunProvenance(
             version="1", code="c", suite="s", suite_sha256="0", data="d", data_sha256="0",
             pairs_used=1, pairs_listed=1, seed=0, machine={}, packages={},
         ),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from advgan.pairs import Pair
-from advgan.report import plan as plan_module
+from advgan.report import programs
 from advgan.report.assemble import attacker_weights
 from advgan.report.plan import Plan, Suite, load_suite
 from advgan.report.policy import load_policy
-from advgan.victim.defences import ScoreVariation, Smoothing, defence
+from advgan.victim.defences import Median, ScoreVariation, Smoothing, defence
 from speakerguard.errors import ConfigError, UsageError
 
 
@@ -133,6 +133,7 @@ def test_defences_do_what_their_names_say() -> None:
     assert doubt.suspicion(noise, [0.8, 0.5]) == pytest.approx(0.3)
     joined = defence({"combined": {"parts": ["median", "score-variation"]}})
     assert joined.title == "median + score-variation"
+    assert [program.__name__ for program in joined.programs] == ["Median", "ScoreVariation"]
     views = joined.views(noise, rng)
     np.testing.assert_array_equal(views[0], defence("median").views(noise, rng)[0])
     assert joined.suspicion(views[0], [0.8, 0.5]) == pytest.approx(0.3)
@@ -168,19 +169,20 @@ def test_other_weights_change_the_key_of_their_attack_alone() -> None:
 def test_another_program_of_a_defence_is_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of one that another package brought, which the hash of this project does not hold."""
-    suite = Suite(defences=("median", {"combined": {"parts": ["quantise", "score-variation"]}}))
-    plan = Plan("x", suite, "guard", None, tmp_path, (), 0, None)
-    first = plan.digest("guard", "code", {})
-    asked: list[type] = []
-
-    def other(program: type) -> bytes:
-        asked.append(program)
-        return b"edited"
-
-    monkeypatch.setattr(plan_module, "source_of_program", other)
-    assert plan.digest("guard", "code", {}) != first
-    assert [program.__name__ for program in asked] == ["Median", "Quantise", "ScoreVariation"]
+    """Also of one that another package brought, which this project does not import."""
+    (tmp_path / "rivals").mkdir()
+    program = tmp_path / "rivals" / "softly.py"
+    program.write_text(f"from {Median.__module__} import Median\nclass Softly(Median): pass\n")
+    (tmp_path / "rivals" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Median, "programs", [type("Softly", (), {"__module__": "rivals.softly"})])
+    plan = Plan("x", Suite(defences=("median",)), "guard", None, tmp_path, (), 0, None)
+    digests = [plan.digest("guard", "code", {})]
+    for text in ("# soft\n", "LEVEL = 1\n"):
+        program.write_text(program.read_text() + text)
+        programs._module.cache_clear()
+        digests.append(plan.digest("guard", "code", {}))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_other_speech_to_train_on_is_another_run(tmp_path: Path) -> None:

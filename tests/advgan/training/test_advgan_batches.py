@@ -9,7 +9,7 @@ from support.attacking import Make, quiet
 
 from advgan.networks.mel import MelSpectrogram, from_guard
 from advgan.training.batches import Crops, crop_samples
-from advgan.training.vc_task import swap_halves
+from advgan.training.task import swap_halves
 
 
 def test_crops_are_of_the_asked_length_and_speakers(make: Make, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_error_rates_are_of_their_own_kind(
     task = task_of(make("discriminator", tmp_path))
     monkeypatch.setattr(Discriminator, "score", lambda _, mel: mel.mean()[None])
     silence = [mel.clone().fill_(-5.0) for mel in task.real]
-    task.made = {"real": task.real, "silence": silence}
+    task.dev_spoofs = {"real": task.real, "silence": silence}
     task.channels = {"codec": [task.real, silence], "replay": [silence, task.real]}
     rates = task.evaluate()
     assert rates == {"dev": 0.375, "real": 0.5, "silence": 0, "codec": 0, "replay": 1}

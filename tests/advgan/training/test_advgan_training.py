@@ -19,8 +19,8 @@ from advgan.training.vc_task import VcTask
 from advgan.training.vocoder_task import VocoderTask
 from speakerguard.errors import CheckpointError, ConfigError, SpeakerguardError, UsageError
 from speakerguard.network.checkpoint import load
+from speakerguard.settings import load_as
 from speakerguard.training import loop
-from speakerguard.training.config import load_as
 from speakerguard.training.loop import Loop
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from advgan.attacks.contract import Knowledge
 from advgan.judging.judge import Judge
 from advgan.pairs import Pair
 from advgan.report.bench import Bench
 from advgan.report.plan import Plan, Suite
-from advgan.victim.claim import Guard, to_pcm
+from advgan.victim.claim import Guard, Knowledge
+from advgan.victim.pcm import to_pcm
 from advgan.victim.scores import Scores
 from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.verification.cohort import COHORT_FILE, Cohort

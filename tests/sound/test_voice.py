@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
-from speakerguard.sound.voice import change_voice, invent_voice, mix_voices, pitch_of
+from speakerguard.sound.voice import (
+    change_voice,
+    invent_voice,
+    mix_voices,
+    pitch_of,
+    pitch_ratio,
+)
 
 
 def vowel(pitch: float, formant: float, seconds: float = 1.5) -> Waveform:
@@ -72,3 +78,20 @@ def test_a_mixture_takes_the_spectra_and_pitch_of_the_other() -> None:
 @pytest.mark.parametrize("hz", [80, 130, 260])
 def test_pitch_is_found(hz: float) -> None:
     assert pitch_of(vowel(hz, 1_200)) == pytest.approx(hz, rel=0.02)
+
+
+def test_what_has_no_voice_has_no_pitch() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    for waveform in (noise, np.zeros(16_000, np.float32), vowel(120, 900)[:500]):
+        assert pitch_of(waveform) is None
+    assert pitch_ratio(vowel(120, 900), noise) is None
+    mixed = mix_voices(vowel(120, 900), noise, 1.0)
+    assert len(mixed) == len(vowel(120, 900))  # played no faster
+
+
+def test_a_voice_can_keep_its_pace() -> None:
+    before = vowel(120, 1_500)
+    after = change_voice(before, 1.25, 1.1, keep_pace=True)
+    assert after.shape == before.shape
+    assert pitch_of(after) == pytest.approx(150, rel=0.03)
+    assert resonance(after) == pytest.approx(resonance(before) * 1.1, rel=0.06)
