@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pages import README, ROOT
+from pages import ROOT, renew
 
-from speakerguard.files import replace_section
+from speakerguard.cli.ending import ending
 from speakerguard.network import checkpoint
 
 BENCH = ROOT / "results" / "bench.json"
@@ -33,11 +33,11 @@ FIGURES = ("results-asnorm.json", PLAIN)  # as it decides by default, else by pl
 def main() -> None:
     """The command."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    renew()
+    renew("summary", summary())
 
 
-def renew(readme: Path = README) -> None:
-    """Put the table between the marks ``summary``."""
+def summary() -> str:
+    """The table, and what must be said of its figures."""
     bench = json.loads(BENCH.read_text(encoding="utf-8"))
     folders = {name: checkpoint.folder() / folder for name, (_, folder) in ROWS.items()}
     made = table({name: rates(folder) for name, folder in folders.items()}, bench)
@@ -49,7 +49,7 @@ def renew(readme: Path = README) -> None:
         )
     if bench["busy"]:
         made += " The machine was busy when speed was measured: only the ratios count."
-    replace_section(readme, "summary", made)
+    return made
 
 
 def rates(folder: Path, figures: tuple[str, ...] = FIGURES) -> dict[str, float]:
@@ -90,4 +90,5 @@ def percent(rate: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending("summary"):
+        main()

@@ -1,7 +1,7 @@
 """Training configurations of the attacker: plain YAML, checked as the guard's are.
 
 An unknown key or a value of the wrong type is an error that names the file, the key and the
-nearest known one; :func:`speakerguard.training.config.load_as` reads them.
+nearest known one; :func:`.load_as` reads them.
 """
 
 from __future__ import annotations

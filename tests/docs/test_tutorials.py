@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from speakerguard.sound.espeak import synthesise
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(
     r"^<!-- run(?:: exits (?P<codes>[\d or]+))? -->\n```(?P<kind>shell|python)\n(?P<code>.*?)^```\n"
@@ -104,6 +106,21 @@ def test_enrol_and_verify_holds_for_real_voices(
     shared: Path, speech: dict[str, list[Path]], tmp_path: Path
 ) -> None:
     follow("verify", tmp_path, speech)
+
+
+@pytest.mark.timeout(900)
+def test_the_readme_in_python_runs(tmp_path: Path) -> None:
+    voices = [tmp_path / speaker for speaker in ("ada", "bruno")]
+    synthesise(tmp_path, speakers=2, utterances=4)
+    names = ("a1", "a2", "probe", "alice")
+    clips = [*zip(names, sorted(voices[0].iterdir()), strict=True)]
+    for name, clip in [*clips, ("mallory", voices[1] / "001.wav")]:
+        clip.rename(tmp_path / f"{name}.wav")
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert "steps=30" in code
+    answers = run(Block("python", code.replace("steps=30", "steps=1"), (0,), ""), tmp_path)
+    assert len(re.findall("accepted=True|accepted=False", answers)) == 2
 
 
 def test_every_page_with_a_block_to_run_is_run() -> None:
