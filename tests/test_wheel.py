@@ -128,6 +128,7 @@ def test_what_the_core_lacks_is_said_in_one_line(core: Installed, line: str) -> 
     assert "pip install 'speakerguard[attack]'" in done.stderr
 
 
+@pytest.mark.timeout(1800)  # a whole report, on a busy machine
 def test_the_extra_attacks(wheel: Path, speech: dict[str, list[Path]], tmp_path: Path) -> None:
     """With the attackers' weights out of the wheel, from an empty folder."""
     installed = Installed(wheel, tmp_path, ["attack"])

@@ -69,6 +69,7 @@ class Model:
         return embedding
 
     @cached_property
+    @torch.inference_mode(False)  # or, first asked for without gradients, it never had any
     def network(self) -> nn.Module:
         """The torch network, front end included: (B, n) waveforms to unit embeddings.
 
@@ -90,6 +91,7 @@ class Model:
         return network.eval().requires_grad_(False)
 
     @cached_property
+    @torch.inference_mode(False)
     def scores(self) -> Scores:
         """The verifier's score in torch: unit embeddings (B, D) of both sides to (B,)."""
         return Scores(self.verifier.scoring)

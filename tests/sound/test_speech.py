@@ -202,10 +202,10 @@ def test_the_detector_hears_a_stream_as_it_hears_the_whole(clip: Samples) -> Non
     detector = SpeechDetector()
     pieces = [clip[start : start + 7 * FRAME] for start in range(0, len(clip), 7 * FRAME)]
     streamed = np.concatenate([detector.probabilities(piece) for piece in pieces])
-    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+    np.testing.assert_allclose(streamed, whole, atol=1e-4)
     assert whole.max() > 0.9
     detector.reset()
-    np.testing.assert_allclose(detector.probabilities(clip), whole, atol=1e-5)
+    np.testing.assert_array_equal(detector.probabilities(clip), whole)
     assert detector.probabilities(clip[:100]).shape == (0,)
 
 
