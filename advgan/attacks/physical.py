@@ -21,7 +21,7 @@ from speakerguard.sound.augment import (
     simulated_room,
     telephone,
 )
-from speakerguard.sound.voice import change_voice, pitch_ratio
+from speakerguard.sound.voice import LEAST_RATIO, MOST_RATIO, change_voice, pitch_ratio
 
 Of = Literal["source", "target"]
 
@@ -126,7 +126,7 @@ class Mimicry(Physical):
 
     def run(self, source: Waveform, target: Waveform, guard: Guard) -> Waveform:
         """See :meth:`advgan.attacks.contract.Attack.run`."""
-        pitch = float(np.clip(pitch_ratio(source, self.known(target)) or 1.0, 0.4, 2.5))
+        pitch = _pitch_change(source, self.known(target))
         formants = float(np.clip(pitch ** (1 / 3), 0.75, 1.35))  # throats differ less than pitch
         return _within(change_voice(source, pitch, formants, keep_pace=True))
 
@@ -168,7 +168,7 @@ class Synthesiser(Physical):
         """See :meth:`advgan.attacks.contract.Attack.run`."""
         voices = _voices()
         spoken = voices[int(guard.rng.integers(len(voices)))][: max(len(source), SAMPLE_RATE * 2)]
-        pitch = float(np.clip(pitch_ratio(spoken, self.known(target)) or 1.0, 0.5, 2.0))
+        pitch = _pitch_change(spoken, self.known(target))
         formants = float(np.clip(pitch ** (1 / 3), 0.8, 1.25))
         return _within(change_voice(spoken, pitch, formants, keep_pace=True))
 
@@ -192,6 +192,11 @@ def _voices() -> list[Waveform]:
 
 
 _SPOKEN: list[Waveform] = []
+
+
+def _pitch_change(waveform: Waveform, target: Waveform) -> float:
+    """How much the pitch is to move: as far as it can, and not at all where one is not known."""
+    return float(np.clip(pitch_ratio(waveform, target) or 1.0, LEAST_RATIO, MOST_RATIO))
 
 
 def _within(waveform: Waveform) -> Waveform:

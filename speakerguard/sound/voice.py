@@ -26,6 +26,7 @@ KNOTS = (0, 400, 800, 1_300, 2_000, 3_000, 4_200, 8_000)  # Hz, between which fo
 MOST_GAIN = 3.0  # nepers, about 26 dB
 LOWEST, HIGHEST = 60, 400  # Hz, the pitch of voices
 LONG, STEP = 1024, 256  # samples, 64 ms every 16 ms: what pitch is found in, and time stretched
+LEAST_RATIO, MOST_RATIO = 0.6, 1.6  # of pitch, between which the result still sounds like speech
 VOICED = 0.6  # least normalised autocorrelation of a voiced frame
 
 
@@ -94,7 +95,7 @@ def mix_voices(waveform: Waveform, other: Waveform, share: float) -> Waveform:
     of their own mean and deviation; so vowels meet vowels, whatever the words.
     """
     ratio = pitch_ratio(waveform, other) or 1.0  # what is not known is left as it is
-    pitch = float(np.clip(ratio**share, 0.6, 1.6))
+    pitch = float(np.clip(ratio**share, LEAST_RATIO, MOST_RATIO))
     played = at_speed(waveform, pitch)
     spectrum = _spectrum(played)
     own = _envelope(spectrum)
@@ -110,7 +111,9 @@ def mix_voices(waveform: Waveform, other: Waveform, share: float) -> Waveform:
 def pitch_ratio(waveform: Waveform, other: Waveform) -> float | None:
     """How many times as high ``other`` speaks; None where either has no voice."""
     own, theirs = pitch_of(waveform), pitch_of(other)
-    return None if own is None or theirs is None else theirs / own
+    if own is None or theirs is None:
+        return None
+    return theirs / own
 
 
 def pitch_of(waveform: Waveform) -> float | None:
