@@ -36,7 +36,7 @@ class Opinion:
         score: in ``unit``; None where the verifier hears nothing to judge, and ``reason`` says why.
         cosine: with the profile; None likewise.
         threshold: the least score that is accepted.
-        unit: see :class:`speakerguard.verification.verifier.Verification`.
+        unit: see :class:`speakerguard.verification.answers.Verification`.
     """
 
     model: str
