@@ -26,14 +26,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from speakerguard.embedders.foreign import kaldi_filters
 from speakerguard.errors import CheckpointError
 from speakerguard.files import whole_file
 from speakerguard.folders import cache_folder
 from speakerguard.network import checkpoint
-from speakerguard.network.front_end import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.filterbank import FFT, HOP, KALDI_FLOOR, PREEMPHASIS, WINDOW, kaldi_filters
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,7 @@ class CamPlusPlus(nn.Module):
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * self.window, n=FFT)
         power = spectrum.real.square() + spectrum.imag.square()
-        floor = torch.finfo(torch.float32).eps
-        bands = torch.matmul(power, self.filters.T).clamp(min=floor).log()
+        bands = torch.matmul(power, self.filters.T).clamp(min=KALDI_FLOOR).log()
         return bands - bands.mean(dim=1, keepdim=True)
 
     def embed_features(self, features: Tensor) -> Tensor:

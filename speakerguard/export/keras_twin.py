@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.network.front_end import BANDS
 from speakerguard.network.model import (
     BLOCKS,
     CEILING,
@@ -31,6 +30,7 @@ from speakerguard.network.model import (
     ModelConfig,
     SpeakerEncoder,
 )
+from speakerguard.sound.filterbank import BANDS
 
 if TYPE_CHECKING:
     import keras

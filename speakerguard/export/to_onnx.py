@@ -26,10 +26,18 @@ from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export.to_tensorflow import Run
 from speakerguard.files import refuse_folder
 from speakerguard.network import checkpoint
-from speakerguard.network.front_end import FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.network.model import SpeakerEncoder
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.sound.filterbank import dft_basis
+from speakerguard.sound.filterbank import (
+    DEEP_SPEAKER_FLOOR,
+    FFT,
+    HOP,
+    LEAST_DEVIATION,
+    LOGMEL_FLOOR,
+    PREEMPHASIS,
+    WINDOW,
+    dft_basis,
+)
 
 TOLERANCE = 1e-4  # largest difference of any value of an embedding from torch's
 OPSET = 17
@@ -151,12 +159,12 @@ class Exportable(nn.Module):
         power = spectrum[:, :bins].square() + spectrum[:, bins:].square()
         energy = torch.matmul(self.filters, power).transpose(1, 2)
         if self.config.front_end == "logmel":
-            bands = torch.log(energy + 1e-8)
+            bands = torch.log(energy + LOGMEL_FLOOR)
             return bands - bands.mean(dim=1, keepdim=True)
-        energy = torch.clamp(energy / FFT, min=2.220446049250313e-16)
+        energy = torch.clamp(energy / FFT, min=DEEP_SPEAKER_FLOOR)
         centred = energy - energy.mean(dim=2, keepdim=True)
         deviation = centred.square().mean(dim=2, keepdim=True).sqrt()
-        return centred / torch.clamp(deviation, min=1e-12)
+        return centred / torch.clamp(deviation, min=LEAST_DEVIATION)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """L2-normalised embeddings (B, dimension)."""

@@ -22,7 +22,8 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from speakerguard.network.front_end import BANDS, FRONT_ENDS
+from speakerguard.network.front_end import FRONT_ENDS
+from speakerguard.sound.filterbank import BANDS
 
 CEILING = 20.0  # of the clipped ReLU, arXiv 1705.02304 equation 2
 STAGES = (1, 2, 4, 8)  # channels of each stage, times the width

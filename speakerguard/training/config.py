@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from speakerguard.embedders.peers import CamPlusPlus
-from speakerguard.network.front_end import BANDS
 from speakerguard.network.model import ModelConfig
 from speakerguard.settings import Strict, checked, read_yaml
+from speakerguard.sound.filterbank import BANDS
 
 Speed = Annotated[float, Field(ge=0.5, le=2)]
 
