@@ -356,9 +356,7 @@ def _models() -> Iterator[Check]:
 
 def _files() -> Iterator[Check]:
     """Models that came in a wheel, byte for byte; in a checkout, git knows."""
-    from speakerguard.network import checkpoint
-
-    inside = f"{checkpoint.__spec__.parent}/_checkpoints/"
+    inside = "speakerguard/_checkpoints/"
     try:
         files = metadata.files("speakerguard") or []
     except metadata.PackageNotFoundError:  # run from a folder, not installed

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from speakerguard.embedders.load import Embedding, long_enough, onnx_session
+from speakerguard.embedders.contract import Embedding, long_enough
+from speakerguard.embedders.runtimes import onnx_session
 from speakerguard.errors import CheckpointError
 from speakerguard.processes import PerProcess, Remade
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
@@ -75,7 +76,7 @@ class ForeignConfig(BaseModel):
 
 
 class ForeignEmbedder(Remade):
-    """See :class:`speakerguard.embedders.load.Embedder`; runs in ONNX Runtime.
+    """See :class:`speakerguard.embedders.contract.Embedder`; runs in ONNX Runtime.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
@@ -106,7 +107,7 @@ class ForeignEmbedder(Remade):
             )
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
-        """See :meth:`speakerguard.embedders.load.Embedder.embed`."""
+        """See :meth:`speakerguard.embedders.contract.Embedder.embed`."""
         return [self._embed(long_enough(waveform, self.min_samples)[0]) for waveform in waveforms]
 
     def _embed(self, waveform: Waveform) -> Embedding:

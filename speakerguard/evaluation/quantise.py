@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from speakerguard import seal
-from speakerguard.embedders.load import ONNX_FILE
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.evaluate import Result, evaluate, score_trials
 from speakerguard.evaluation.trials import Trial, check_files, spread
 from speakerguard.export.to_onnx import write_onnx
 from speakerguard.files import replace_file, whole_file
 from speakerguard.network import checkpoint
+from speakerguard.network.checkpoint import ONNX_FILE
 from speakerguard.sound.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform
 from speakerguard.sound.speech import load_speech
 from speakerguard.verification.verifier import Verifier

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from speakerguard import seal
-from speakerguard.embedders.load import ONNX_FILE, ONNX_FORMAT, WHOLE, onnx_session, openvino_model
+from speakerguard.embedders.guard import ONNX_FORMAT, WHOLE
+from speakerguard.embedders.runtimes import onnx_session, openvino_model
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export.to_tensorflow import Run
 from speakerguard.files import refuse_folder
 from speakerguard.network import checkpoint
+from speakerguard.network.checkpoint import ONNX_FILE
 from speakerguard.network.model import SpeakerEncoder
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.filterbank import (
@@ -175,7 +177,7 @@ class Exportable(nn.Module):
 def write_onnx(
     encoder: SpeakerEncoder, fingerprint: str, path: Path, weights: Path, beside: bool
 ) -> None:
-    """Write the encoder as ONNX, sealed; its metadata are for :mod:`speakerguard.embedders.load`.
+    """Write the encoder as ONNX, sealed; its metadata are for :mod:`speakerguard.embedders.guard`.
 
     Args:
         weights: its safetensors file. The weights are kept as they are stored there, half

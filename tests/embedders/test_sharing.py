@@ -17,6 +17,8 @@ import pytest
 
 from speakerguard import processes
 from speakerguard.embedders import load as engines
+from speakerguard.embedders.contract import Embedder
+from speakerguard.embedders.guard import OnnxEmbedder, TorchEmbedder
 from speakerguard.embedders.load import ENGINES
 from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import CheckpointError, UsageError
@@ -68,7 +70,7 @@ def test_owner_and_impostor_at_once(
         np.testing.assert_allclose(found, np.transpose([expected] * ROUNDS), rtol=0, atol=1e-4)
 
 
-def same_embeddings(embedder: engines.Embedder, sound: Callable[..., Any]) -> None:
+def same_embeddings(embedder: Embedder, sound: Callable[..., Any]) -> None:
     clips = [sound(12_000 + 4_000 * seed, seed) for seed in range(3)]
     expected = [embedder.embed([clip])[0] for clip in clips]
     assert np.ptp(expected, axis=0).max() > 1e-3
@@ -121,7 +123,7 @@ def test_countermeasures_may_be_shared(sound: Callable[..., Any]) -> None:
 FORK = """
 import json, os, signal, sys
 import numpy as np
-from speakerguard import engines
+from speakerguard.embedders import load as engines
 from speakerguard.verification.verifier import Verifier
 
 what, folder, store, *clips = sys.argv[1:]
@@ -216,11 +218,11 @@ def test_a_verifier_is_pickled_as_it_was_made(
     assert plain.unit == "cosine"
     assert plain.score == pytest.approx(guard.verify("owner", probe).score, abs=1e-5)
     again = pickle.loads(pickle.dumps(guard))
-    assert isinstance(again.embedder, engines.OnnxEmbedder)
+    assert isinstance(again.embedder, OnnxEmbedder)
     assert again.fingerprint == guard.fingerprint
     assert [profile.name for profile in again.profiles()] == ["owner"]
     normalised = pickle.loads(pickle.dumps(Verifier(folder, tmp_path / "p.db", "torch")))
-    assert isinstance(normalised.embedder, engines.TorchEmbedder)
+    assert isinstance(normalised.embedder, TorchEmbedder)
     assert normalised.verify("owner", probe).unit != "cosine"
     memory = Verifier(folder, "sqlite://")
     memory.enroll("owner", [own])
