@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from speakerguard.errors import CheckpointError, UsageError
+from speakerguard.network.config import ModelConfig
 from speakerguard.network.model import (
     BLOCKS,
     CEILING,
     LEAST_VARIANCE,
     STAGES,
-    ModelConfig,
     SpeakerEncoder,
 )
 from speakerguard.sound.filterbank import BANDS

@@ -239,7 +239,7 @@ def test_the_command_line_takes_an_engine(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clips = next(iter(speech.values()))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     answers = []
     for engine in ("torch", "onnxruntime", "nonsense"):
         common = ["--store", str(tmp_path / "p.db"), "--model", str(exported), "--engine", engine]

@@ -13,7 +13,8 @@ from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export import to_onnx as exporting
 from speakerguard.export.to_onnx import FORMATS, LENGTHS, Exportable, export, reader
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 NEEDED = {"openvino": "openvino", "keras": "keras", "saved_model": "keras", "litert": "keras"}
 
