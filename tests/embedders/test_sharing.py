@@ -85,6 +85,23 @@ def test_embeddings_of_many_threads(folder: Path, sound: Callable[..., Any], eng
     same_embeddings(engines.load(folder, engine, threads=2), sound)
 
 
+def test_torch_has_as_many_threads_as_asked_for_while_it_embeds_and_no_longer(
+    folder: Path, sound: Callable[..., Any]
+) -> None:
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    embedder: Any = engines.load(folder, "torch", threads=before + 1)
+    embedder.encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    assert torch.get_num_threads() == before
+    at_once(lambda clip: embedder.embed([clip]), sound(12_000), sound(12_000))
+    embedder.embed([sound(12_000)])
+    assert seen == [before + 1] * (2 * ROUNDS + 1)
+    with pytest.raises(UsageError):
+        embedder.embed([sound(1)])
+    assert torch.get_num_threads() == before
+
+
 def test_foreign_models_may_be_shared(
     folder: Path, sound: Callable[..., Any], tmp_path: Path
 ) -> None:
