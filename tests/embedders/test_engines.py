@@ -17,7 +17,7 @@ from speakerguard.cli import app as cli
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.guard import OnnxEmbedder, OpenVinoEmbedder, TorchEmbedder
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
 from speakerguard.network import checkpoint
 from speakerguard.verification.verifier import Verifier
 

@@ -11,7 +11,7 @@ import pytest
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.foreign import ForeignEmbedder
 from speakerguard.errors import CheckpointError, ConfigError, NoSpeechError, UsageError
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
 from speakerguard.sound.filterbank import WINDOWS, fbank, kaldi_filters
 from speakerguard.verification.verifier import Verifier
 

@@ -22,7 +22,7 @@ from speakerguard.embedders.guard import OnnxEmbedder, TorchEmbedder
 from speakerguard.embedders.load import ENGINES
 from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
 from speakerguard.network import checkpoint
 from speakerguard.sound.speech import load_speech
 from speakerguard.verification.profile import Profile
