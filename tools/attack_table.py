@@ -76,7 +76,7 @@ def rows(options: argparse.Namespace) -> list[TableRow]:
     vocoder = copier.vocoder.name
     found = [
         TableRow(
-            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)
+            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, SAMPLE_RATE)
         ),
         TableRow("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]
