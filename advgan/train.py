@@ -17,10 +17,11 @@ from advgan.training.config import (
     VocoderRunConfig,
 )
 from speakerguard.cli.ending import ending
+from speakerguard.processes import torch_threads
 from speakerguard.progress import Report
 from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
-from speakerguard.training.loop import Loop, Task, torch_threads
+from speakerguard.training.loop import Loop, Task
 
 SCHEMAS: dict[str, type[AttackerRunConfig]] = {
     "vc": VcConfig,

@@ -8,10 +8,11 @@ pool, is how it was made.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -88,7 +89,10 @@ class PerProcess(Generic[Made]):
 class _Torch:
     """Torch's pool of threads belongs to the thread that forked, whose copy has none of them."""
 
+    forked = False
+
     def one_thread(self) -> None:
+        self.forked = True
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
 
@@ -100,6 +104,27 @@ def torch_may_fork() -> None:
     """Let torch run, with one thread, in what is forked from here on."""
     if not any(callback() == _torch.one_thread for callback in _callbacks):
         after_fork(_torch.one_thread)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads in here, and with as many as before afterwards.
+
+    That is torch's number for the calling thread, so callers do not disturb each other; a thread
+    that uses torch for the first time meanwhile begins with the same. None changes nothing, nor
+    does any number where :func:`torch_may_fork` left a child one thread.
+    """
+    if count is None or _torch.forked:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_child() -> None:

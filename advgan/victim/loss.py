@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from advgan.networks.mel import to_guard
 from advgan.victim.scores import Scores
 from speakerguard.network import checkpoint
+from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.verification.scoring import Scoring
 
 
@@ -43,7 +44,7 @@ class GuardLoss(nn.Module):
 
     def embed(self, waveform: Tensor, rate: int) -> Tensor:
         """Unit embeddings (B, D) of waveforms (B, n) at 16 or 22.05 kHz, with gradient."""
-        narrow = waveform if rate == 16_000 else to_guard(waveform)
+        narrow = waveform if rate == SAMPLE_RATE else to_guard(waveform)
         embeddings: Tensor = self.encoder(narrow)
         return embeddings
 

@@ -186,17 +186,19 @@ def _codec_problem(container: str, encoding: str) -> str | None:
     """Why a second of a tone does not survive writing and reading; None if it does."""
     import soundfile
 
-    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    from speakerguard.sound.audio import SAMPLE_RATE
+
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
     file = io.BytesIO()
     try:
-        soundfile.write(file, tone, 16_000, format=container, subtype=encoding)
+        soundfile.write(file, tone, SAMPLE_RATE, format=container, subtype=encoding)
         file.seek(0)
         heard, rate = soundfile.read(file)
     except (RuntimeError, ValueError, TypeError) as error:
         return f"cannot be written or read ({error})"
     loudness = np.sqrt(np.mean(heard**2) / np.mean(tone**2)) if len(heard) else 0.0
-    same = rate == 16_000 and abs(len(heard) - len(tone)) <= 1_600 and abs(loudness - 1) < 0.1
-    return None if same else "what is read is not what was written"
+    near = abs(len(heard) - len(tone)) <= 1_600 and abs(loudness - 1) < 0.1
+    return None if near and rate == SAMPLE_RATE else "what is read is not what was written"
 
 
 def _cpu() -> Iterator[Check]:
@@ -309,10 +311,11 @@ def _privacy(path: Path) -> Iterator[Check]:
 
 def _speech() -> Iterator[Check]:
     """The network that finds speech; its weights are checked against their hash."""
+    from speakerguard.sound.audio import SAMPLE_RATE
     from speakerguard.sound.silero import SpeechDetector
 
     try:
-        heard = float(SpeechDetector().probabilities(np.zeros(16_000, np.float32)).max())
+        heard = float(SpeechDetector().probabilities(np.zeros(SAMPLE_RATE, np.float32)).max())
     except SpeakerguardError as error:
         yield Check("speech detector", str(error), False, "Without it nothing can be judged.")
     else:
@@ -356,9 +359,7 @@ def _models() -> Iterator[Check]:
 
 def _files() -> Iterator[Check]:
     """Models that came in a wheel, byte for byte; in a checkout, git knows."""
-    from speakerguard.network import checkpoint
-
-    inside = f"{checkpoint.__spec__.parent}/_checkpoints/"
+    inside = "speakerguard/_checkpoints/"
     try:
         files = metadata.files("speakerguard") or []
     except metadata.PackageNotFoundError:  # run from a folder, not installed

@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a guard for other engines, load it again and compare the two."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from speakerguard.export.to_onnx import export as run
+    from speakerguard.export.formats import export as run
 
     done = run(model, to, out)
     print(f"{done.path}: {done.bytes / 1e6:.1f} MB; differs from torch by {done.difference:.1e}")

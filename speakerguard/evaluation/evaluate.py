@@ -28,7 +28,7 @@ from speakerguard.sound.speech import Speech, load_speech
 from speakerguard.verification.profile import centroid
 
 if TYPE_CHECKING:
-    from speakerguard.embedders.load import Embedding
+    from speakerguard.embedders.contract import Embedding
     from speakerguard.verification.verifier import Verifier
 
 CHUNK = 64  # recordings read before they are embedded together

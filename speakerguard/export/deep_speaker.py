@@ -26,7 +26,8 @@ from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export.keras_twin import encoder_of, named, weights_of
 from speakerguard.files import whole_file
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 SUFFIXES = (".h5", ".hdf5")
 EMBEDDING = 512  # values in a Deep Speaker embedding

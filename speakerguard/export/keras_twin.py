@@ -22,15 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.network.front_end import BANDS
+from speakerguard.network.config import ModelConfig
 from speakerguard.network.model import (
     BLOCKS,
     CEILING,
     LEAST_VARIANCE,
     STAGES,
-    ModelConfig,
     SpeakerEncoder,
 )
+from speakerguard.sound.filterbank import BANDS
 
 if TYPE_CHECKING:
     import keras

@@ -11,10 +11,19 @@ import numpy.typing as npt
 
 from speakerguard.errors import UsageError
 from speakerguard.export import keras_twin
-from speakerguard.network.front_end import BANDS, FFT, HOP, PREEMPHASIS, WINDOW
 from speakerguard.network.model import SpeakerEncoder
 from speakerguard.sound.audio import Waveform
-from speakerguard.sound.filterbank import dft_basis
+from speakerguard.sound.filterbank import (
+    BANDS,
+    DEEP_SPEAKER_FLOOR,
+    FFT,
+    HOP,
+    LEAST_DEVIATION,
+    LOGMEL_FLOOR,
+    PREEMPHASIS,
+    WINDOW,
+    dft_basis,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -43,13 +52,13 @@ def build(encoder: SpeakerEncoder) -> keras.Model:
     mel = layers.Dense(BANDS, use_bias=False, name="mel")
     energy = mel(power[:, :, :bins] + power[:, :, bins:])
     if logmel:
-        bands = ops.log(energy + 1e-8)
+        bands = ops.log(energy + LOGMEL_FLOOR)
         x = bands - ops.mean(bands, axis=1, keepdims=True)
     else:
-        energy = ops.maximum(energy / FFT, 2.220446049250313e-16)
+        energy = ops.maximum(energy / FFT, DEEP_SPEAKER_FLOOR)
         centred = energy - ops.mean(energy, axis=2, keepdims=True)
         deviation = ops.sqrt(ops.mean(ops.square(centred), axis=2, keepdims=True))
-        x = centred / ops.maximum(deviation, 1e-12)
+        x = centred / ops.maximum(deviation, LEAST_DEVIATION)
     model = keras.Model(waveform, twin(ops.expand_dims(x, 3)), name="speakerguard")
     basis = dft_basis(encoder.front_end.window.numpy(), FFT)
     fourier.set_weights([basis.T[:, None, :]])

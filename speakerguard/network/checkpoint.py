@@ -35,7 +35,7 @@ CALIBRATION_FILE = "calibration.json"
 NORMALISED_FILE = "calibration-asnorm.json"  # of scores normalised by a cohort
 DEFAULT = "guard"
 _COPY = "Copy or download it again."
-PEER_NAMES = ("campplus", "resemblyzer")  # see speakerguard.embedders.peers
+PEER_NAMES = ("campplus", "resemblyzer")  # see :mod:`speakerguard.embedders.peers`
 
 
 def folder() -> Path:
@@ -158,7 +158,8 @@ def load(path: Path) -> tuple[SpeakerEncoder, str]:
     import torch
     from pydantic import ValidationError
 
-    from speakerguard.network.model import ModelConfig, SpeakerEncoder
+    from speakerguard.network.config import ModelConfig
+    from speakerguard.network.model import SpeakerEncoder
 
     path = resolve(path) / MODEL_FILE if path.is_dir() else path
     metadata, state = _open(path, "pt")

@@ -8,39 +8,23 @@ each frame normalised), so that those weights can be used.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE
-
-WINDOW = 400  # samples, 25 ms
-HOP = 160  # samples, 10 ms
-FFT = 512
-BANDS = 64
-PREEMPHASIS = 0.97
-
-
-def mel_filters(bands: int, low: float, high: float) -> npt.NDArray[np.float64]:
-    """Triangular filters, evenly spaced on the HTK mel scale: float64 (bands, FFT // 2 + 1).
-
-    ``low`` and ``high`` are the outer edges in Hz. Equal to ``librosa.filters.mel`` with
-    ``htk=True, norm=None``.
-
-    >>> mel_filters(64, 20, 7600).shape
-    (64, 257)
-    """
-    mel = np.linspace(_hz_to_mel(low), _hz_to_mel(high), bands + 2)
-    edges = 700 * (10 ** (mel / 2595) - 1)
-    bins = np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1)
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    return np.maximum(0, np.minimum(rising, falling))
-
-
-def _hz_to_mel(hz: float) -> float:
-    return float(2595 * np.log10(1 + hz / 700))
+from speakerguard.sound.filterbank import (
+    BANDS,
+    DEEP_SPEAKER_FLOOR,
+    FFT,
+    HOP,
+    LEAST_DEVIATION,
+    LOGMEL_FLOOR,
+    PREEMPHASIS,
+    WINDOW,
+    hz_to_mel,
+    mel_filters,
+)
 
 
 class LogMelFrontEnd(nn.Module):
@@ -84,7 +68,7 @@ class LogMelFrontEnd(nn.Module):
         """
         _require_length(waveform, lengths, self.min_samples)
         energy = torch.matmul(_power(_emphasised(waveform), self.window), self.filters.T)
-        bands = torch.log(energy + 1e-8)  # below 16-bit rounding noise; keeps silence finite
+        bands = torch.log(energy + LOGMEL_FLOOR)
         if lengths is None:
             return bands - bands.mean(dim=1, keepdim=True)
         count = self.frames(lengths).to(bands.device)
@@ -114,7 +98,7 @@ class DeepSpeakerFrontEnd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", torch.ones(WINDOW), persistent=False)
-        mel = np.linspace(_hz_to_mel(0), _hz_to_mel(SAMPLE_RATE / 2), BANDS + 2)
+        mel = np.linspace(hz_to_mel(0), hz_to_mel(SAMPLE_RATE / 2), BANDS + 2)
         edges = np.floor((FFT + 1) * 700 * (10 ** (mel / 2595) - 1) / SAMPLE_RATE)
         bins = np.arange(FFT // 2 + 1)
         width = np.maximum(np.diff(edges), 1)
@@ -150,12 +134,12 @@ class DeepSpeakerFrontEnd(nn.Module):
             )
         count = int(self.frames(torch.tensor(samples)))
         emphasised = nn.functional.pad(emphasised, (0, (count - 1) * HOP + WINDOW - samples))
-        # 1 / FFT and the floor of float64 epsilon as python_speech_features has them
+        # 1 / FFT as python_speech_features has it
         energy = torch.matmul(_power(emphasised, self.window) / FFT, self.filters.T)
-        energy = torch.clamp(energy, min=2.220446049250313e-16)
+        energy = torch.clamp(energy, min=DEEP_SPEAKER_FLOOR)
         centred = energy - energy.mean(dim=2, keepdim=True)
         deviation = energy.std(dim=2, keepdim=True, correction=0)
-        bands = centred / torch.clamp(deviation, min=1e-12)
+        bands = centred / torch.clamp(deviation, min=LEAST_DEVIATION)
         if lengths is None:
             return bands
         inside = torch.arange(count, device=bands.device) < self.frames(lengths)[:, None]

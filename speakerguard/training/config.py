@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from speakerguard.embedders.peers import CamPlusPlus
-from speakerguard.network.front_end import BANDS
-from speakerguard.network.model import ModelConfig
+from speakerguard.embedders.wheels import CAMPPLUS_DIMENSION
+from speakerguard.network.config import ModelConfig
 from speakerguard.settings import Strict, checked, read_yaml
+from speakerguard.sound.filterbank import BANDS
 
 Speed = Annotated[float, Field(ge=0.5, le=2)]
 
@@ -231,9 +231,9 @@ class TrainConfig(GuardRunConfig):
             raise ValueError("attacks.keep_source follows the teacher; give loss.distil_cosine")
         if self.attacks and self.attacks.keep_source and 1 not in self.data.speeds:
             raise ValueError("attacks.keep_source needs the voice itself, 1, in data.speeds")
-        if self.loss.distil_cosine and self.model.dimension != CamPlusPlus.dimension:
+        if self.loss.distil_cosine and self.model.dimension != CAMPPLUS_DIMENSION:
             raise ValueError(
-                f"loss.distil_cosine needs embeddings of the teacher's {CamPlusPlus.dimension} "
+                f"loss.distil_cosine needs embeddings of the teacher's {CAMPPLUS_DIMENSION} "
                 f"values, the model's have {self.model.dimension}"
             )
         return self
@@ -281,9 +281,9 @@ class LessonConfig(GuardRunConfig):
     def _agrees(self) -> Self:
         if self.model.head != "tdnn":
             raise ValueError(f"lessons are about the frames of head tdnn, not {self.model.head}")
-        if self.model.embedding != CamPlusPlus.dimension:
+        if self.model.embedding != CAMPPLUS_DIMENSION:
             raise ValueError(
-                f"lessons need embeddings of the teacher's {CamPlusPlus.dimension} values, the "
+                f"lessons need embeddings of the teacher's {CAMPPLUS_DIMENSION} values, the "
                 f"model's have {self.model.embedding}"
             )
         if self.data.speeds != (1.0,):

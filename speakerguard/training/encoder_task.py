@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder
+from speakerguard.processes import torch_threads
 from speakerguard.training.config import GuardRunConfig
 from speakerguard.training.data import default_workers
 from speakerguard.training.devset import DevSet, chosen
-from speakerguard.training.loop import Task, torch_threads
+from speakerguard.training.loop import Task
 from speakerguard.workers import begin_worker
 
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from speakerguard.embedders.wheels import CAMPPLUS_DIMENSION
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
 from speakerguard.progress import Report, each_tenth
@@ -206,8 +207,11 @@ class LessonCrops:
 
 _RECIPE = 2  # how crops are made; raise it when that changes
 _PARTS = {
-    "crops": (CROP,), "embeddings": (192,), "frames": (FRAMES, VALUES), "hints": (FRAMES, HINTS),
-}  # fmt: skip
+    "crops": (CROP,),
+    "embeddings": (CAMPPLUS_DIMENSION,),
+    "frames": (FRAMES, VALUES),
+    "hints": (FRAMES, HINTS),
+}
 
 
 class _Making(Dataset[Waveform]):

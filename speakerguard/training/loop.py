@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
+from speakerguard.processes import torch_threads
 from speakerguard.progress import Report, TimeLeft
 from speakerguard.training.config import RunConfig
 
@@ -310,17 +311,6 @@ class Loop:
         self.history = json.loads(metadata["history"])
         self.random = tensors["random"]
         self.report(f"going on from step {self.step} of {path}")
-
-
-@contextlib.contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads in here, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

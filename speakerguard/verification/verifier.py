@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.embedders import load as engines
-from speakerguard.embedders.load import Embedding
+from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource

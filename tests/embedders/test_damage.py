@@ -15,8 +15,8 @@ from speakerguard import seal
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.load import ENGINES
 from speakerguard.errors import CheckpointError
-from speakerguard.evaluation.quantise import int8_fingerprint
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
+from speakerguard.export.int8 import int8_fingerprint
 from speakerguard.network import checkpoint
 from speakerguard.network.checkpoint import MODEL_FILE, NORMALISED_FILE, ONNX_FILE
 from speakerguard.verification.calibration import CalibrationFile

@@ -15,9 +15,9 @@ import pytest
 from speakerguard import seal
 from speakerguard.cli import app as cli
 from speakerguard.embedders import load as engines
-from speakerguard.embedders.load import OnnxEmbedder, OpenVinoEmbedder, TorchEmbedder
+from speakerguard.embedders.guard import OnnxEmbedder, OpenVinoEmbedder, TorchEmbedder
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
 from speakerguard.network import checkpoint
 from speakerguard.verification.verifier import Verifier
 
@@ -118,13 +118,13 @@ def test_a_stale_network_is_refused(copy: Path) -> None:
 
 
 def change_about(folder: Path, left_out: str) -> None:
-    network = onnx.load(folder / engines.ONNX_FILE, load_external_data=False)
+    network = onnx.load(folder / checkpoint.ONNX_FILE, load_external_data=False)
     kept = [entry for entry in network.metadata_props if entry.key != left_out]
     del network.metadata_props[:]
     network.metadata_props.extend(kept)
     del network.metadata_props[-1]  # its digest
-    onnx.save(network, folder / engines.ONNX_FILE)
-    seal.seal(folder / engines.ONNX_FILE)
+    onnx.save(network, folder / checkpoint.ONNX_FILE)
+    seal.seal(folder / checkpoint.ONNX_FILE)
 
 
 @pytest.mark.parametrize("spaces", [8, 4096])
@@ -154,7 +154,7 @@ def test_the_same_weights_elsewhere_in_their_file_are_refused(
 
 def test_a_network_that_holds_its_weights_may_lie_beside_them(copy: Path, tmp_path: Path) -> None:
     export(copy, "onnx", tmp_path / "whole.onnx")
-    (tmp_path / "whole.onnx").replace(copy / engines.ONNX_FILE)
+    (tmp_path / "whole.onnx").replace(copy / checkpoint.ONNX_FILE)
     assert OnnxEmbedder(copy).fingerprint == checkpoint.fingerprint(copy / checkpoint.MODEL_FILE)
     change_about(copy, "layout")
     with pytest.raises(CheckpointError, match=r"by an earlier version.*Export it again"):
@@ -169,7 +169,7 @@ def test_a_network_that_does_not_say_what_it_is_is_refused(copy: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 100, -1000])
 def test_a_damaged_network_is_refused(copy: Path, kept: int) -> None:
-    network = copy / engines.ONNX_FILE
+    network = copy / checkpoint.ONNX_FILE
     network.write_bytes(network.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=r"model\.onnx: is damaged, or .*Export it again"):
         OnnxEmbedder(copy)
@@ -239,7 +239,7 @@ def test_the_command_line_takes_an_engine(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clips = next(iter(speech.values()))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     answers = []
     for engine in ("torch", "onnxruntime", "nonsense"):
         common = ["--store", str(tmp_path / "p.db"), "--model", str(exported), "--engine", engine]

@@ -14,7 +14,8 @@ import platformdirs
 import pytest
 import torch
 
-from speakerguard.embedders.peers import CAMPPLUS, PEERS, CamPlusPlus, PeerEmbedder
+from speakerguard.embedders.peers import PEERS, CamPlusPlus, PeerEmbedder
+from speakerguard.embedders.wheels import CAMPPLUS
 from speakerguard.errors import CheckpointError
 
 Sound = Callable[..., npt.NDArray[np.float32]]

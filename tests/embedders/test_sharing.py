@@ -17,10 +17,12 @@ import pytest
 
 from speakerguard import processes
 from speakerguard.embedders import load as engines
+from speakerguard.embedders.contract import Embedder
+from speakerguard.embedders.guard import OnnxEmbedder, TorchEmbedder
 from speakerguard.embedders.load import ENGINES
 from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.export.to_onnx import export
+from speakerguard.export.formats import export
 from speakerguard.network import checkpoint
 from speakerguard.sound.speech import load_speech
 from speakerguard.verification.profile import Profile
@@ -68,7 +70,7 @@ def test_owner_and_impostor_at_once(
         np.testing.assert_allclose(found, np.transpose([expected] * ROUNDS), rtol=0, atol=1e-4)
 
 
-def same_embeddings(embedder: engines.Embedder, sound: Callable[..., Any]) -> None:
+def same_embeddings(embedder: Embedder, sound: Callable[..., Any]) -> None:
     clips = [sound(12_000 + 4_000 * seed, seed) for seed in range(3)]
     expected = [embedder.embed([clip])[0] for clip in clips]
     assert np.ptp(expected, axis=0).max() > 1e-3
@@ -81,6 +83,23 @@ def same_embeddings(embedder: engines.Embedder, sound: Callable[..., Any]) -> No
 def test_embeddings_of_many_threads(folder: Path, sound: Callable[..., Any], engine: str) -> None:
     pytest.importorskip(engine)
     same_embeddings(engines.load(folder, engine, threads=2), sound)
+
+
+def test_torch_has_as_many_threads_as_asked_for_while_it_embeds_and_no_longer(
+    folder: Path, sound: Callable[..., Any]
+) -> None:
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    embedder: Any = engines.load(folder, "torch", threads=before + 1)
+    embedder.encoder.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    assert torch.get_num_threads() == before
+    at_once(lambda clip: embedder.embed([clip]), sound(12_000), sound(12_000))
+    embedder.embed([sound(12_000)])
+    assert seen == [before + 1] * (2 * ROUNDS + 1)
+    with pytest.raises(UsageError):
+        embedder.embed([sound(1)])
+    assert torch.get_num_threads() == before
 
 
 def test_foreign_models_may_be_shared(
@@ -121,7 +140,7 @@ def test_countermeasures_may_be_shared(sound: Callable[..., Any]) -> None:
 FORK = """
 import json, os, signal, sys
 import numpy as np
-from speakerguard import engines
+from speakerguard.embedders import load as engines
 from speakerguard.verification.verifier import Verifier
 
 what, folder, store, *clips = sys.argv[1:]
@@ -216,11 +235,11 @@ def test_a_verifier_is_pickled_as_it_was_made(
     assert plain.unit == "cosine"
     assert plain.score == pytest.approx(guard.verify("owner", probe).score, abs=1e-5)
     again = pickle.loads(pickle.dumps(guard))
-    assert isinstance(again.embedder, engines.OnnxEmbedder)
+    assert isinstance(again.embedder, OnnxEmbedder)
     assert again.fingerprint == guard.fingerprint
     assert [profile.name for profile in again.profiles()] == ["owner"]
     normalised = pickle.loads(pickle.dumps(Verifier(folder, tmp_path / "p.db", "torch")))
-    assert isinstance(normalised.embedder, engines.TorchEmbedder)
+    assert isinstance(normalised.embedder, TorchEmbedder)
     assert normalised.verify("owner", probe).unit != "cosine"
     memory = Verifier(folder, "sqlite://")
     memory.enroll("owner", [own])

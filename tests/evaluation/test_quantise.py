@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from speakerguard.embedders import load as engines
-from speakerguard.embedders.load import OnnxEmbedder
+from speakerguard.embedders.guard import OnnxEmbedder
 from speakerguard.errors import CheckpointError, TrialError, UsageError
 from speakerguard.evaluation.evaluate import score_trials
 from speakerguard.evaluation.metrics import det_curve

@@ -15,7 +15,8 @@ from speakerguard.export.keras_twin import (
     to_torch,
     weights_of,
 )
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 pytest.importorskip("tensorflow")
 

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from speakerguard.embedders import load as engines
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 CONFIG = ModelConfig(width=4, tdnn_channels=16, embedding=32)
 

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from speakerguard.errors import UsageError
+from speakerguard.network.config import ModelConfig
 from speakerguard.network.front_end import FRONT_ENDS
 from speakerguard.network.model import (
     CEILING,
     HEADS,
     EmbeddingConvHead,
     MeanHead,
-    ModelConfig,
     ResCNN,
     SpeakerEncoder,
     Stage,

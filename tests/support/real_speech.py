@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from speakerguard.embedders.peers import Wheel
+from speakerguard.embedders.wheels import Wheel
 from speakerguard.errors import SpeakerguardError
 from speakerguard.sound.audio import SAMPLE_RATE, read
 

@@ -8,7 +8,8 @@ from support.tooling import load_tool
 
 from speakerguard.errors import UsageError
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 tool = load_tool("average")
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,12 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("out: Übung\n".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin.yaml: not a text file"):
         load(tmp_path / "latin.yaml")
+
+
+def test_a_configuration_is_read_without_torch() -> None:
+    program = (
+        "import sys; from pathlib import Path; from speakerguard.training.config import load\n"
+        "load(Path(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    line = [sys.executable, "-c", program, str(CONFIGS[0])]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from speakerguard.errors import CheckpointError, UsageError
-from speakerguard.export import to_onnx as exporting
-from speakerguard.export.to_onnx import FORMATS, LENGTHS, Exportable, export, reader
+from speakerguard.export import formats as exporting
+from speakerguard.export import to_onnx
+from speakerguard.export.formats import FORMATS, export, reader
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.model import SpeakerEncoder
 
 NEEDED = {"openvino": "openvino", "keras": "keras", "saved_model": "keras", "litert": "keras"}
 
@@ -56,38 +57,6 @@ def made_again(tmp_path: Path) -> SpeakerEncoder:
     return checkpoint.load(tmp_path / "kept.safetensors")[0]
 
 
-@pytest.mark.parametrize("head", ["mean", "tdnn", "embedding-conv", "embedding-dense"])
-@pytest.mark.parametrize("front_end", ["logmel", "deep-speaker"])
-def test_every_configuration_exports_to_onnx(tmp_path: Path, head: str, front_end: str) -> None:
-    config = ModelConfig.model_validate(
-        {"width": 4, "tdnn_channels": 16, "embedding": 32, "head": head, "front_end": front_end}
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        encoder = SpeakerEncoder(config)
-        with torch.no_grad():
-            encoder(0.1 * torch.randn(8, 16_000))
-    checkpoint.save(encoder.eval(), tmp_path / checkpoint.MODEL_FILE, half=True)
-    done = export(tmp_path, "onnx")
-    assert done.difference <= exporting.TOLERANCE
-    graph = pytest.importorskip("onnx").load(done.path).graph
-    makers = {node.output[0]: node.op_type for node in graph.node}
-    norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
-    assert "Conv" not in {makers.get(node.input[0]) for node in norms}  # folded into its weights
-
-
-@pytest.mark.parametrize("front_end", ["logmel", "deep-speaker"])
-@pytest.mark.parametrize("samples", [*LENGTHS, 0])
-def test_the_front_end_is_the_encoders(front_end: str, samples: int) -> None:
-    config = ModelConfig.model_validate({"width": 4, "head": "mean", "front_end": front_end})
-    encoder = SpeakerEncoder(config).eval()
-    exportable = Exportable(encoder)
-    clip = torch.from_numpy(exporting.buzz(samples or exportable.min_samples, 0))
-    torch.testing.assert_close(
-        exportable.features(clip), encoder.front_end(clip), atol=2e-3, rtol=1e-3
-    )
-
-
 def test_onnx_beside_the_weights_refers_to_them(model: Path, tmp_path: Path) -> None:
     beside = export(model, "onnx")
     whole = export(model, "onnx", tmp_path / "whole.onnx")
@@ -101,8 +70,8 @@ def test_an_export_that_differs_is_not_written(
 ) -> None:
     export(model, "onnx")
     before = (model / "model.onnx").read_bytes()
-    right = exporting.dft_basis
-    monkeypatch.setattr(exporting, "dft_basis", lambda *given: 1.01 * np.roll(right(*given), 1, 1))
+    right = to_onnx.dft_basis
+    monkeypatch.setattr(to_onnx, "dft_basis", lambda *given: 1.01 * np.roll(right(*given), 1, 1))
     with pytest.raises(CheckpointError, match="differs from torch by"):
         export(model, "onnx")
     assert (model / "model.onnx").read_bytes() == before

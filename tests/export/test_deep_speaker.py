@@ -14,7 +14,8 @@ from speakerguard.export import deep_speaker as convert
 from speakerguard.export.deep_speaker import from_deep_speaker, provenance, to_deep_speaker
 from speakerguard.export.keras_twin import Arrays, weights_of
 from speakerguard.network import checkpoint
-from speakerguard.network.model import ModelConfig, SpeakerEncoder
+from speakerguard.network.config import ModelConfig
+from speakerguard.network.model import SpeakerEncoder
 
 h5py = pytest.importorskip("h5py")
 
