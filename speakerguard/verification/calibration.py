@@ -77,6 +77,16 @@ class OperatingPoint:
             raise UsageError(f"The score is {score}, so there is nothing to decide.")
         return float(score) >= self.threshold
 
+    def objection(self, score: float, what: str = "score") -> str:
+        """Why ``score`` is not accepted; empty where it is.
+
+        Raises:
+            UsageError: as :meth:`accepts`.
+        """
+        if self.accepts(score):
+            return ""
+        return f"the {what}, {score:.3f}, is under the threshold {self.threshold:.3f}"
+
 
 @dataclass(frozen=True)
 class Provenance:
