@@ -63,7 +63,6 @@ EXCEPTIONS = {
     "speakerguard.decoding.with_av -> speakerguard.sound.sources",
     "speakerguard.verification.calibration -> speakerguard.evaluation.metrics",
     "speakerguard.verification.calibration -> speakerguard.evaluation.trials",
-    "speakerguard.verification.cohort -> speakerguard.evaluation.trials",
 }
 
 Graph = dict[str, set[str]]

@@ -48,10 +48,10 @@ from speakerguard.cli.ending import ending
 from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.evaluation.bootstrap import share_interval
-from speakerguard.evaluation.trials import speaker_of, spread
 from speakerguard.files import file_hash, replace_file
 from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import SAMPLE_RATE, read
+from speakerguard.sound.corpus import speaker_of, spread
 from speakerguard.verification.countermeasure import is_real
 
 Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]

@@ -31,9 +31,10 @@ from speakerguard.evaluation.evaluate import as_json, evaluate, score_trials
 from speakerguard.evaluation.heldout import held_out
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.plots import plot_det, plot_scores
-from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials, speaker_of
+from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
 from speakerguard.files import replace_file, replace_section, whole_file
 from speakerguard.network import checkpoint
+from speakerguard.sound.corpus import speaker_of
 from speakerguard.verification import calibration
 from speakerguard.verification.scoring import Scoring
 from speakerguard.verification.verifier import Verifier

@@ -111,7 +111,7 @@ def _plan(options: ReportOptions) -> tuple[Plan, Origin]:
     from advgan.pairs import demo_pairs, read_pairs, training_folder
     from advgan.report.plan import Origin, Plan, load_suite
     from speakerguard.evaluation.demo_set import find_data
-    from speakerguard.evaluation.trials import spread
+    from speakerguard.sound.corpus import spread
 
     suite, sha256 = load_suite(options.suite)
     pairs, root, train = options.pairs, options.root, options.train

@@ -16,7 +16,7 @@ from speakerguard.errors import UsageError
 from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.metrics import FloatArray, eer
 from speakerguard.evaluation.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
-from speakerguard.evaluation.trials import speaker_of
+from speakerguard.sound.corpus import speaker_of
 
 
 @dataclass(frozen=True, eq=False)

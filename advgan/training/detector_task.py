@@ -27,7 +27,6 @@ from advgan.training.batches import Crops, load_dev
 from advgan.training.config import DetectorConfig
 from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.metrics import eer
-from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE
 from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
@@ -41,6 +40,7 @@ from speakerguard.sound.augment import (
     reverberate,
     simulated_room,
 )
+from speakerguard.sound.corpus import spread
 from speakerguard.training.data import SpeechSet, default_workers, prepare
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers

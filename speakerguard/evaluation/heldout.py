@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.metrics import det_curve
-from speakerguard.evaluation.trials import ScoreTable, source_of, speaker_of
+from speakerguard.evaluation.trials import ScoreTable
+from speakerguard.sound.corpus import source_of, speaker_of
 from speakerguard.verification.calibration import (
     DEFAULT_POINT,
     fit,

@@ -373,7 +373,7 @@ def balanced_weights(groups: Sequence[str]) -> FloatArray:
 
 def source_weights(table: ScoreTable) -> tuple[FloatArray, FloatArray]:
     """Weights of a table's targets (n,) and non-targets (m,) that let every source count alike."""
-    from speakerguard.evaluation.trials import source_of
+    from speakerguard.sound.corpus import source_of
 
     sources = np.array([source_of(name) for name in table.enrol])
     return (
@@ -402,7 +402,7 @@ def calibrate(
     Raises:
         UsageError: as :func:`fit` and :func:`operating_points`.
     """
-    from speakerguard.evaluation.trials import speaker_of
+    from speakerguard.sound.corpus import speaker_of
 
     targets, nontargets = table.targets, table.nontargets
     return CalibrationFile(

@@ -168,7 +168,7 @@ def gather(
     """One member a speaker: the mean of the embeddings of that speaker's recordings, at length 1.
 
     Args:
-        files: recordings by name; see :func:`speakerguard.evaluation.trials.speaker_of`.
+        files: recordings by name; see :func:`speakerguard.sound.corpus.speaker_of`.
         most: recordings of each speaker that are used.
         progress: called with the number of files done.
 
@@ -178,7 +178,7 @@ def gather(
     Raises:
         UsageError: fewer than two speakers can be used.
     """
-    from speakerguard.evaluation.trials import speaker_of
+    from speakerguard.sound.corpus import speaker_of
 
     sums: dict[str, Matrix] = {}
     taken: Counter[str] = Counter()
