@@ -56,13 +56,10 @@ DOORS = {
 CIRCLES = [
     {"speakerguard.embedders.foreign", "speakerguard.embedders.load",
      "speakerguard.embedders.peers"},
-    {"speakerguard.verification.cohort", "speakerguard.verification.scoring",
-     "speakerguard.verification.stream", "speakerguard.verification.verifier"},
+    {"speakerguard.verification.stream", "speakerguard.verification.verifier"},
 ]  # fmt: skip
 EXCEPTIONS = {
     "speakerguard.decoding.with_av -> speakerguard.sound.sources",
-    "speakerguard.verification.calibration -> speakerguard.evaluation.metrics",
-    "speakerguard.verification.calibration -> speakerguard.evaluation.trials",
 }
 
 Graph = dict[str, set[str]]
