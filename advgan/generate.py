@@ -26,11 +26,10 @@ from advgan.manifest import append, read_journal, write_manifest
 from advgan.pairs import Pair, read_pairs
 from speakerguard.cli.ending import ending
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash, replace_file
 from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import printable
-from speakerguard.sound.corpus import find_utterances, require_speakers
+from speakerguard.sound.corpus import find_utterances, require_speakers, speaker_of
 
 SETTINGS = "settings.txt"
 NUMBER = 200  # pairs drawn unasked

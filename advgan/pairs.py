@@ -8,7 +8,8 @@ from pathlib import Path
 from speakerguard.errors import TrialError
 from speakerguard.evaluation.demo_set import ENROL, choose
 from speakerguard.evaluation.lists import LABELS, bad_line, rows
-from speakerguard.evaluation.trials import locate, read_trials, speaker_of
+from speakerguard.evaluation.trials import locate, read_trials
+from speakerguard.sound.corpus import speaker_of
 
 
 @dataclass(frozen=True)

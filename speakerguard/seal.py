@@ -3,23 +3,16 @@
 ``model.safetensors`` states the fingerprint of its weights. ``model.onnx`` ends in one more entry
 of its metadata, the SHA-256 of all before it; to other programs it is metadata like any other.
 Cohorts and calibrations state the digest of their content. What writes these files seals them;
-``python -m speakerguard.seal FOLDER …`` seals those that earlier versions wrote. A seal is against
-accidents: who may write a file may seal it anew.
+:mod:`speakerguard.reseal` seals those that earlier versions wrote.
 """
 
 from __future__ import annotations
 
-import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from speakerguard.errors import CheckpointError, SpeakerguardError
+from speakerguard.errors import CheckpointError
 from speakerguard.files import whole_file
-
-if TYPE_CHECKING:
-    from speakerguard.verification.calibration import CalibrationFile
-    from speakerguard.verification.cohort import Cohort
 
 KEY = "sha256"
 _HEAD = b"\x72\x4a\x0a\x06sha256\x12\x40"  # ModelProto.metadata_props, its key, length of value
@@ -29,7 +22,7 @@ DAMAGED = (
 )
 UNSEALED = (
     "states no digest by which damage would be noticed: an earlier version wrote it. If it is to "
-    "be trusted as it is: `python -m speakerguard.seal` with its folder. Else:"
+    "be trusted as it is: `python -m speakerguard.reseal` with its folder. Else:"
 )
 
 
@@ -63,39 +56,3 @@ def check(path: Path, advice: str) -> None:
 
 def _seal(content: bytes | memoryview) -> bytes:
     return _HEAD + sha256(content).hexdigest().encode()
-
-
-def main(folders: list[str]) -> None:
-    """Seal the networks, cohorts and calibrations of these folders, as they are."""
-    from speakerguard.network.checkpoint import CALIBRATION_FILE, NORMALISED_FILE, ONNX_FILE
-    from speakerguard.verification.calibration import CalibrationFile
-    from speakerguard.verification.cohort import COHORT_FILE, Cohort
-
-    for folder in map(Path, folders):
-        done = []
-        if (path := folder / ONNX_FILE).exists() and seal(path):
-            done.append(path.name)
-        for kind, names in (
-            (Cohort, [COHORT_FILE]),
-            (CalibrationFile, [CALIBRATION_FILE, NORMALISED_FILE]),
-        ):
-            for path in (folder / name for name in names):
-                if path.exists() and not _sealed(kind, path):
-                    kind.load(path, sealed=False).save(path)
-                    done.append(path.name)
-        print(f"{folder}: sealed {', '.join(done) or 'nothing; what it holds is sealed'}")
-
-
-def _sealed(kind: type[Cohort] | type[CalibrationFile], path: Path) -> bool:
-    try:
-        kind.load(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except SpeakerguardError as error:
-        sys.exit(f"error: {error}")

@@ -104,11 +104,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
+    from speakerguard.evaluation.calibrate import calibrate
     from speakerguard.evaluation.trials import ScoreTable
     from speakerguard.network import checkpoint
     from speakerguard.network.config import ModelConfig
     from speakerguard.network.model import SpeakerEncoder
-    from speakerguard.verification import calibration
 
     folder = tmp_path_factory.mktemp("checkpoints") / "guard"
     generator = torch.Generator().manual_seed(0)
@@ -125,7 +125,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
     labels = np.array(["target"] * 200 + ["nontarget"] * 800)
     table = ScoreTable(labels, scores, names, names)
-    made_up = calibration.calibrate(table, fingerprint, "made up")
+    made_up = calibrate(table, fingerprint, "made up")
     made_up.save(folder / checkpoint.CALIBRATION_FILE)
     return folder
 
@@ -138,10 +138,10 @@ def normalised_model(
     import shutil
 
     from speakerguard.embedders import load as engines
+    from speakerguard.evaluation.calibrate import calibrate
     from speakerguard.evaluation.trials import ScoreTable
     from speakerguard.network import checkpoint
     from speakerguard.sound.speech import load_speech
-    from speakerguard.verification import calibration
     from speakerguard.verification.cohort import COHORT_FILE, Cohort
     from speakerguard.verification.scoring import Scoring
 
@@ -158,7 +158,7 @@ def normalised_model(
     names = [f"corpus/{index % 20}/{index}.wav" for index in range(1000)]
     labels = np.array(["target"] * 200 + ["nontarget"] * 800)
     made_by = Scoring(folder, fingerprint).fingerprint
-    made_up = calibration.calibrate(ScoreTable(labels, scores, names, names), made_by, "made up")
+    made_up = calibrate(ScoreTable(labels, scores, names, names), made_by, "made up")
     made_up.save(folder / checkpoint.NORMALISED_FILE)
     return folder
 

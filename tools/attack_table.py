@@ -48,10 +48,11 @@ from speakerguard.cli.ending import ending
 from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, CheckpointError, OtherGuardError, UsageError
 from speakerguard.evaluation.bootstrap import share_interval
-from speakerguard.evaluation.trials import speaker_of, spread
 from speakerguard.files import file_hash, replace_file
 from speakerguard.progress import TimeLeft
 from speakerguard.sound.audio import SAMPLE_RATE, read
+from speakerguard.sound.corpus import speaker_of, spread
+from speakerguard.verification.countermeasure import is_real
 
 Make = Callable[[Utterance, Utterance], tuple[np.ndarray, int]]
 GENUINE, FITTED, PERTURBED = "genuine", "fitted", "perturbed"
@@ -250,7 +251,7 @@ def summarise(
     targets = [speaker_of(r["target"]) for r in records]
     sources = targets if genuine else [speaker_of(r["source"]) for r in records]
     line: dict[str, Any] = {"row": row.title, "key": row.key, "pairs": len(records)}
-    real = [r["llr"] is not None and r["llr"] >= 0 for r in records]
+    real = [r["llr"] is not None and is_real(r["llr"]) for r in records]
     for judge in judges:
         scores = [r["scores"][judge.name] for r in records]
         passed = [s is not None and judge.point.accepts(s) for s in scores]
@@ -271,7 +272,7 @@ def summarise(
     line["words"], line["understood"] = sum(w["count"] for w in spoken), len(spoken)
     line["word_errors"] = sum(w["errors"] for w in spoken) / line["words"] if spoken else None
     found = [r["llr"] for r in records if r["llr"] is not None]
-    line["called_made"] = float(np.mean([v < 0 for v in found])) if found else None
+    line["called_made"] = float(np.mean([not is_real(llr) for llr in found])) if found else None
     seconds = sum(r["conversion_seconds"] for r in records)
     length = sum(r["quality"]["seconds"] for r in records)
     converted = row.key not in {GENUINE, "zero-effort"}

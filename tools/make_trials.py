@@ -11,9 +11,8 @@ from pathlib import Path
 
 from speakerguard.cli.ending import ending
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.files import replace_file
-from speakerguard.sound.corpus import find_utterances
+from speakerguard.sound.corpus import find_utterances, source_of, speaker_of
 
 RECORDINGS, TARGETS, NONTARGETS = 20, 5, 10
 

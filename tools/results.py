@@ -27,14 +27,16 @@ from pages import ROOT, SPEECH, renew
 from speakerguard import __version__
 from speakerguard.cli.ending import ending
 from speakerguard.evaluation.bootstrap import paired_bootstrap
+from speakerguard.evaluation.calibrate import calibrate, source_weights
 from speakerguard.evaluation.evaluate import as_json, evaluate, score_trials
 from speakerguard.evaluation.heldout import held_out
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.plots import plot_det, plot_scores
-from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials, speaker_of
+from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
 from speakerguard.files import replace_file, replace_section, whole_file
 from speakerguard.network import checkpoint
-from speakerguard.verification import calibration
+from speakerguard.sound.corpus import speaker_of
+from speakerguard.verification.calibration import CalibrationFile
 from speakerguard.verification.scoring import Scoring
 from speakerguard.verification.verifier import Verifier
 
@@ -162,16 +164,14 @@ def compared(results: Results, other: Results, root: Path) -> Results:
     return results
 
 
-def _calibrated(
-    verifier: Verifier, full: ScoreTable, trials: list[Trial]
-) -> calibration.CalibrationFile:
+def _calibrated(verifier: Verifier, full: ScoreTable, trials: list[Trial]) -> CalibrationFile:
     """A model's thresholds; those of a peer are learned here, as `speakerguard calibrate` does."""
     path = verifier.scoring.calibration_path
     if not path.exists():
-        weights = calibration.source_weights(full)
+        weights = source_weights(full)
         path.parent.mkdir(parents=True, exist_ok=True)
         made_by = verifier.scoring.fingerprint
-        calibration.calibrate(full, made_by, "trials.txt", weights=weights).save(path)
+        calibrate(full, made_by, "trials.txt", weights=weights).save(path)
     return verifier.calibration
 
 

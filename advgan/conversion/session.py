@@ -27,6 +27,7 @@ from advgan.victim.pcm import save_wav
 from speakerguard.errors import AudioError
 from speakerguard.files import file_hash, replace_file
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
+from speakerguard.verification.countermeasure import SecondOpinion
 
 SEED = 961998  # the reference's
 
@@ -107,7 +108,8 @@ class Session:
             check_config(settings.config, self.converter.generator.config)
         check_dsp(settings.dsp_config)
         self.judge = Judge(settings.guard, settings.point)
-        self.detector = Detector() if checkpoint.shipped(DISCRIMINATOR) else None
+        shipped = checkpoint.shipped(DISCRIMINATOR)
+        self.second_opinion = SecondOpinion(Detector() if shipped else None)
 
     @property
     def vocoder(self) -> str | None:
@@ -117,8 +119,9 @@ class Session:
     @property
     def weights(self) -> str:
         """Fingerprints of what converts, of the guard and its threshold, and of the detector."""
-        judges = (self.judge.verifier.scoring.decides_by, getattr(self.detector, "fingerprint", ""))
-        return " ".join([self.converter.fingerprint, self.vocoder or "", *judges])
+        detector = getattr(self.second_opinion.countermeasure, "fingerprint", "")
+        guard = self.judge.verifier.scoring.decides_by
+        return " ".join([self.converter.fingerprint, self.vocoder or "", guard, detector])
 
     def attack(
         self, source: Path, target: Path, stem: Path, enrol: Sequence[Path] = (),
@@ -186,10 +189,8 @@ class Session:
 
     def _detected(self, saved: Decoded) -> float | None:
         """What the discriminator makes of a file; None where there is none, or no speech."""
-        if self.detector is None:
-            return None
         try:
-            return self.detector.llr(saved.probe)
+            return self.second_opinion.llr(saved.probe)
         except AudioError:
             return None
 

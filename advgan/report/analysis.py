@@ -29,8 +29,8 @@ from advgan.report.tally import Tally, reaches
 from advgan.victim.defences import Defence
 from advgan.victim.plugins import NotRunError
 from speakerguard.evaluation.metrics import det_curve
-from speakerguard.evaluation.trials import source_of, speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, printable
+from speakerguard.sound.corpus import source_of, speaker_of
 
 Axis = Literal["epsilon", "snr", "queries", "target_seconds"]
 AXES: tuple[Axis, ...] = (

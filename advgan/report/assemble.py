@@ -33,10 +33,10 @@ from advgan.report.schema import (
 from advgan.report.tally import Tally
 from advgan.victim.pcm import to_pcm
 from speakerguard.errors import CheckpointError, SpeakerguardError
-from speakerguard.evaluation.trials import read_trials, speaker_of
+from speakerguard.evaluation.trials import read_trials
 from speakerguard.files import file_hash
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.sound.corpus import find_utterances
+from speakerguard.sound.corpus import find_utterances, speaker_of
 from speakerguard.verification.verifier import Verifier
 
 PACKAGES = ("numpy", "onnxruntime", "scipy", "soundfile", "torch")

@@ -21,9 +21,8 @@ from advgan.victim.plugins import NotRunError
 from speakerguard.embedders.contract import Embedding
 from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import AudioError, SpeakerguardError
-from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.sound.corpus import find_utterances
+from speakerguard.sound.corpus import find_utterances, speaker_of
 from speakerguard.sound.speech import load_speech
 from speakerguard.sound.voice import pitch_of
 from speakerguard.verification.profile import centroid

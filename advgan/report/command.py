@@ -111,7 +111,7 @@ def _plan(options: ReportOptions) -> tuple[Plan, Origin]:
     from advgan.pairs import demo_pairs, read_pairs, training_folder
     from advgan.report.plan import Origin, Plan, load_suite
     from speakerguard.evaluation.demo_set import find_data
-    from speakerguard.evaluation.trials import spread
+    from speakerguard.sound.corpus import spread
 
     suite, sha256 = load_suite(options.suite)
     pairs, root, train = options.pairs, options.root, options.train
@@ -231,13 +231,15 @@ def _replay(plan: Plan, case: str, out: Path) -> None:
 
 def _behind(defence: Defence, score: float | None, row: CaseResult) -> str:
     """A score behind a defence, and what that makes of the audio."""
+    from advgan.victim.defences import flags
+
     shown = "refused" if score is None else f"{score:+.6f}"
     doubt, limit = row.suspicion.get(defence.title), defence.limit
     if doubt is None:
         return shown
     if limit is None:
         return f"{shown}; suspicion {doubt:.6f}, whose limit the whole report sets"
-    said = "REJECT" if doubt > limit else "no objection"
+    said = "REJECT" if flags(doubt, limit) else "no objection"
     return f"{shown}; suspicion {doubt:+.6f}, limit {limit:g}: {said}"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from pathlib import Path
 from xml.etree import ElementTree
 
 from advgan.report.schema import Case, DefenceSummary, Report
+from advgan.victim.defences import flags
 from speakerguard.files import replace_file
 from speakerguard.sound.audio import printable
 
@@ -147,7 +147,7 @@ def _accepted(report: Report, case: Case, defence: DefenceSummary, doubting: boo
     if defence.title not in case.scores:
         return None
     score = case.scores[defence.title]
-    flagged = limit is not None and case.suspicion.get(defence.title, -math.inf) > limit
+    flagged = flags(case.suspicion.get(defence.title), limit)
     return score is not None and score >= report.threat.threshold and not flagged
 
 

@@ -19,9 +19,9 @@ from advgan.report.programs import code_of
 from advgan.victim.defences import Defence, defence
 from advgan.victim.plugins import build
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import file_hash
 from speakerguard.settings import load_as
+from speakerguard.sound.corpus import speaker_of
 
 Named = str | dict[str, dict[str, Any]]
 

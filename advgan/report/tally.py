@@ -11,11 +11,12 @@ import numpy as np
 from advgan.report.bench import CaseResult
 from advgan.report.plan import Plan
 from advgan.report.schema import Cell, Rate
+from advgan.victim.defences import flags
 from speakerguard.errors import UsageError
 from speakerguard.evaluation.bootstrap import share_interval
 from speakerguard.evaluation.metrics import FloatArray, eer
 from speakerguard.evaluation.spoof_metrics import a_dcf, min_t_dcf, sasv_eer, spf_eer
-from speakerguard.evaluation.trials import speaker_of
+from speakerguard.sound.corpus import speaker_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +71,7 @@ class Tally:
     def score(self, row: CaseResult, defence: str = "none") -> float | None:
         """The score behind a defence; None where that flags the claim, or the guard refuses it."""
         limit = self.limits.get(defence, {}).get(self.speakers(row)[0])
-        if limit is not None and defence in row.suspicion and row.suspicion[defence] > limit:
-            return None
-        return row.scores.get(defence)
+        return None if flags(row.suspicion.get(defence), limit) else row.scores.get(defence)
 
     def accepted(self, row: CaseResult, defence: str = "none") -> bool:
         """Whether the claim got through."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from advgan.networks.mel import STANDARD, levelled
 from advgan.pairs import read_pairs
 from advgan.training.config import AttackerRunConfig
-from speakerguard.evaluation.trials import spread
 from speakerguard.progress import Report
 from speakerguard.sound import audio
+from speakerguard.sound.corpus import spread
 from speakerguard.sound.speech import load_speech
 from speakerguard.sound.voice import at_speed, invent_voice
 from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch

@@ -26,8 +26,8 @@ from advgan.networks.vocoder import GRIFFIN_LIM, ITERATIONS, GriffinLim
 from advgan.training.batches import Crops, load_dev
 from advgan.training.config import DetectorConfig
 from advgan.training.task import copy_of, device, start
+from speakerguard.evaluation.calibrate import fit
 from speakerguard.evaluation.metrics import eer
-from speakerguard.evaluation.trials import spread
 from speakerguard.network.checkpoint import MODEL_FILE
 from speakerguard.progress import Report
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
@@ -41,10 +41,10 @@ from speakerguard.sound.augment import (
     reverberate,
     simulated_room,
 )
+from speakerguard.sound.corpus import spread
 from speakerguard.training.data import SpeechSet, default_workers, prepare
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
-from speakerguard.verification.calibration import fit
 
 PATIENCE = (4, 12, 32)  # iterations of Griffin-Lim, one drawn a step
 MOST, FEW = 200, 60  # recordings of dev of each kind, and of each class behind each channel

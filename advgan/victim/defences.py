@@ -22,7 +22,7 @@ from advgan.victim.plugins import NotRunError, build
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import add_noise
-from speakerguard.verification import countermeasure
+from speakerguard.verification.countermeasure import REAL, Differentiable, SecondOpinion
 
 GROUP = "speakerguard.defences"
 
@@ -196,21 +196,21 @@ class CountermeasureDefence(Defence):
 
     @property
     def limit(self) -> float:
-        """An LLR of 0, under which ``verify --countermeasure`` rejects."""
-        return 0.0
+        """That of an LLR of :data:`.REAL`, under which a verifier given this detector rejects."""
+        return 0.0 - REAL
 
     @property
     def programs(self) -> list[type]:
         """See :attr:`Defence.programs`."""
         try:
-            return [type(self), type(self._judge)]
+            return [type(self), type(self._judge.countermeasure)]
         except NotRunError:
             return [type(self)]
 
     @cached_property
-    def _judge(self) -> countermeasure.Countermeasure:
+    def _judge(self) -> SecondOpinion:
         try:
-            return countermeasure.load(self.detector)
+            return SecondOpinion(self.detector)
         except CheckpointError as error:
             raise NotRunError(
                 f"the countermeasure {self.detector!r} cannot be loaded; train it, or name another "
@@ -224,12 +224,13 @@ class CountermeasureDefence(Defence):
 
     def suspicion(self, waveform: Waveform, scores: Sequence[float]) -> float | None:
         """See :meth:`Defence.suspicion`."""
-        return -self._judge.llr((to_pcm(waveform), SAMPLE_RATE))
+        llr = self._judge.llr((to_pcm(waveform), SAMPLE_RATE))
+        return None if llr is None else -llr
 
     def realness(self, speech: Tensor) -> Tensor | None:
         """See :meth:`Defence.realness`."""
-        judge = self._judge
-        return judge.llr_of(speech) if isinstance(judge, countermeasure.Differentiable) else None
+        judge = self._judge.countermeasure
+        return judge.llr_of(speech) if isinstance(judge, Differentiable) else None
 
 
 class Combined(Defence):
@@ -287,6 +288,11 @@ class Combined(Defence):
     def title(self) -> str:
         """The parts' titles, in order."""
         return " + ".join(part.title for part in self._built)
+
+
+def flags(suspicion: float | None, limit: float | None) -> bool:
+    """Whether audio is rejected as too suspicious, where both are known."""
+    return suspicion is not None and limit is not None and suspicion > limit
 
 
 def defence(given: str | dict[str, dict[str, Any]]) -> Defence:

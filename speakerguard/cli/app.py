@@ -10,9 +10,9 @@ import atexit
 import gc
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -43,14 +43,12 @@ from speakerguard.cli.options import (
     as_told,
     chosen_point,
     finite,
+    for_programs,
     make_verifier,
     print_json,
     print_warnings,
 )
 from speakerguard.errors import UsageError
-
-if TYPE_CHECKING:
-    from speakerguard.verification.countermeasure import Countermeasure
 
 ACCEPT, REJECT = 0, 1
 
@@ -153,39 +151,30 @@ def verify(
     channels: Channels = None,
 ) -> None:
     """Check the claim that FILE is the voice of NAME; exit code 0 accepts, 1 rejects."""
-    if stream and countermeasure is not None:
-        raise UsageError("--countermeasure judges whole recordings; leave --stream out.")
     if file == Path("-") and not stream and not file.exists():
         raise UsageError("-: no such file. A pipe is followed with --stream.")
     asked = chosen_point(point, threshold)
-    detector = _detector(countermeasure)
     told = as_told(channel, raw, rate, channels)
     if stream:
-        verifier = make_verifier(model, store, engine, score_norm)
+        verifier = make_verifier(model, store, engine, score_norm, countermeasure)
         answer = cli_stream.follow(verifier, name, str(file), asked, told)
-        real = None
     else:
         from concurrent.futures import ThreadPoolExecutor
 
         from speakerguard.sound.speech import load_speech
 
-        source = told(_read_once(file) if detector else file)
+        source = told(file)
         with ThreadPoolExecutor(1) as beside:  # while the model is loaded; a pipe may never end
             speech = beside.submit(load_speech, source) if file.is_file() else None
             try:
-                verifier = make_verifier(model, store, engine, score_norm)
+                verifier = make_verifier(model, store, engine, score_norm, countermeasure)
                 answer = verifier.verify(name, speech.result() if speech else source, asked)
             finally:
                 del speech  # its error refers to this frame, and this frame to it
-        real = detector.llr(source) if detector else None
-    accepted = answer.accepted and (real is None or real >= 0)
     if as_json:
-        decision: dict[str, Any] = {"decision": "accept" if accepted else "reject"}
-        if real is not None:
-            decision |= {"countermeasure": countermeasure, "real_speech_llr": real}
-        print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
+        print_json(for_programs(answer, countermeasure))
     else:
-        print(f"{'ACCEPT' if accepted else 'REJECT'}  {answer.speaker}")
+        print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.speaker}")
         print(
             f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
             f"({answer.operating_point})"
@@ -194,11 +183,11 @@ def verify(
             print(f"  cosine    {answer.cosine:+.3f}  of recording and profile alone")
         favours = "same" if answer.llr > 0 else "different"
         print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
-        if real is not None:
+        if (real := answer.real_speech_llr) is not None:
             print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 is rejected")
         print(f"  speech    {answer.net_seconds:.1f} s")
         print_warnings(answer.warnings)
-    raise typer.Exit(ACCEPT if accepted else REJECT)
+    raise typer.Exit(ACCEPT if answer.accepted else REJECT)
 
 
 @app.command()
@@ -224,18 +213,11 @@ def identify(
 ) -> None:
     """Name the enrolled speaker of FILE; exit code 1 where nobody clearly fits."""
     asked = chosen_point(point, threshold)
-    detector = _detector(countermeasure)
     told = as_told(channel, raw, rate, channels)
-    verifier = make_verifier(model, store, engine, score_norm)
-    source = told(_read_once(file) if detector else file)
-    answer = verifier.identify(source, asked, margin)
-    real = detector.llr(source) if detector else None
-    if real is not None and real < 0 and answer.speaker:
-        reason = f"{countermeasure} takes it for made speech"
-        answer = replace(answer, speaker=None, reason=reason)
+    verifier = make_verifier(model, store, engine, score_norm, countermeasure)
+    answer = verifier.identify(told(file), asked, margin)
     if as_json:
-        judged = {"countermeasure": countermeasure, "real_speech_llr": real}
-        print_json(asdict(answer) | (judged if detector else {}))
+        print_json(for_programs(answer, countermeasure))
     else:
         print(answer.speaker if answer.speaker else f"nobody: {answer.reason}")
         plain = answer.unit == "cosine"
@@ -245,26 +227,10 @@ def identify(
             f"  threshold {answer.threshold:+.3f} ({answer.operating_point}), "
             f"margin {answer.margin:g}; scores are {answer.unit.replace('cosine', 'cosines')}"
         )
-        if real is not None:
+        if (real := answer.real_speech_llr) is not None:
             print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 names nobody")
         print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)
-
-
-def _detector(name: str | None) -> Countermeasure | None:
-    """The countermeasure that was asked for."""
-    if name is None:
-        return None
-    from speakerguard.verification import countermeasure
-
-    return countermeasure.load(name)
-
-
-def _read_once(file: Path) -> Path | bytes:
-    """What two may read: of a pipe, which can be read only once, its contents."""
-    from speakerguard.sound.sources import read_once
-
-    return read_once(file) if file.is_fifo() else file
 
 
 app.command()(cli_compare.compare)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -21,6 +20,7 @@ from speakerguard.cli.options import (
     Threshold,
     as_told,
     chosen_point,
+    for_programs,
     make_verifier,
     print_json,
     print_warnings,
@@ -47,8 +47,7 @@ def compare(
     verifier = make_verifier(model, None, engine, score_norm)
     answer = verifier.compare_recordings(told(first), told(second), asked)
     if as_json:
-        decision = {"decision": "accept" if answer.accepted else "reject"}
-        print_json(decision | {k: v for k, v in asdict(answer).items() if k != "accepted"})
+        print_json(for_programs(answer))
     else:
         print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.first} and {answer.second}")
         print(

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from speakerguard.sound.speech import Warning
+    from speakerguard.verification.answers import Comparison, Identification, Verification
     from speakerguard.verification.verifier import Verifier
 
 Model = Annotated[
@@ -136,12 +138,16 @@ def chosen_point(point: str | None, threshold: float | None) -> str | float | No
 
 
 def make_verifier(
-    model: str, store: str | None = None, engine: str | None = None, score_norm: bool | None = None
+    model: str,
+    store: str | None = None,
+    engine: str | None = None,
+    score_norm: bool | None = None,
+    countermeasure: str | None = None,
 ) -> Verifier:
     """The verifier that the options ask for."""
     from speakerguard.verification.verifier import Verifier
 
-    return Verifier(model, store, engine, score_norm=score_norm)
+    return Verifier(model, store, engine, None, score_norm, countermeasure)
 
 
 def tell_left_out(reasons: Collection[object], count: int) -> None:
@@ -152,6 +158,26 @@ def tell_left_out(reasons: Collection[object], count: int) -> None:
         print(f"{len(reasons)} of {count} recordings left out:", file=sys.stderr)
         for reason in reasons:
             print(f"  {printable(reason)}", file=sys.stderr)
+
+
+def for_programs(
+    answer: Verification | Comparison | Identification, countermeasure: str | None = None
+) -> dict[str, Any]:
+    """An answer as commands give it in JSON: the decision in words, first, then all else.
+
+    Args:
+        countermeasure: the one that was asked.
+    """
+    from speakerguard.verification.answers import Identification
+
+    fields = asdict(answer)
+    said = {"countermeasure": countermeasure, "real_speech_llr": fields.pop("real_speech_llr")}
+    if countermeasure is not None:
+        fields = said | fields
+    if isinstance(answer, Identification):
+        return fields
+    del fields["reason"]  # the threshold and the countermeasure's ratio say it
+    return {"decision": "accept" if fields.pop("accepted") else "reject"} | fields
 
 
 def print_json(answer: object) -> None:

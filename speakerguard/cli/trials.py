@@ -202,8 +202,8 @@ def calibrate(
     channels: Channels = None,
 ) -> None:
     """Learn thresholds and likelihood ratios from a trial list; kept beside the model."""
+    from speakerguard.evaluation import calibrate as calibration
     from speakerguard.evaluation.trials import read_trials
-    from speakerguard.verification import calibration
 
     own = [calibration.own_point(name)[0] for name in point or ()]  # refused before hours of work
     verifier = make_verifier(model, None, engine, score_norm)
@@ -259,8 +259,9 @@ def cohort(
     engine: Engine = None,
 ) -> None:
     """Make the cohort of strangers that scores are set against; kept beside the model."""
+    from speakerguard.evaluation.calibrate import gather
     from speakerguard.sound.corpus import find_utterances, require_speakers
-    from speakerguard.verification.cohort import COHORT_FILE, gather
+    from speakerguard.verification.cohort import COHORT_FILE
 
     verifier = make_verifier(model, None, engine)
     files = {path.as_posix(): speech / path for path in find_utterances(speech)}

@@ -9,9 +9,9 @@ from hashlib import sha256
 import numpy as np
 
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.trials import speaker_of
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource, Waveform, read
 from speakerguard.sound.augment import rms
+from speakerguard.sound.corpus import speaker_of
 from speakerguard.sound.speech import Speech, load_speech
 
 VOICES = 4

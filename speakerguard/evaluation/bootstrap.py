@@ -48,7 +48,7 @@ def speaker_bootstrap(
         scores: (n,), finite.
         is_target: bool (n,); anything else, non-target or spoof, is False.
         enrol_speakers, test_speakers: n names each, see
-            :func:`speakerguard.evaluation.trials.speaker_of`.
+            :func:`speakerguard.sound.corpus.speaker_of`.
         confidence: between 0 and 1.
 
     Raises:

@@ -14,8 +14,7 @@ from pathlib import Path
 import soundfile
 
 from speakerguard.errors import UsageError, printable
-from speakerguard.evaluation.trials import source_of, speaker_of
-from speakerguard.sound.corpus import find_utterances
+from speakerguard.sound.corpus import find_utterances, source_of, speaker_of
 
 SPEAKERS = 8
 ENROL = 3  # recordings a speaker; the next one is the probe

@@ -15,15 +15,9 @@ from speakerguard.errors import AudioError, SpeakerguardError, TrialError, Usage
 from speakerguard.evaluation.babble import Babble
 from speakerguard.evaluation.bootstrap import Interval, speaker_bootstrap
 from speakerguard.evaluation.metrics import det_curve
-from speakerguard.evaluation.trials import (
-    Models,
-    ScoreTable,
-    Trial,
-    check_files,
-    source_of,
-    speaker_of,
-)
+from speakerguard.evaluation.trials import Models, ScoreTable, Trial, check_files
 from speakerguard.sound.audio import SAMPLE_RATE, Reading
+from speakerguard.sound.corpus import source_of, speaker_of
 from speakerguard.sound.speech import Speech, load_speech
 from speakerguard.verification.profile import centroid
 

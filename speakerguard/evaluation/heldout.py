@@ -13,14 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.errors import UsageError
+from speakerguard.evaluation.calibrate import fit, operating_points, source_weights
 from speakerguard.evaluation.metrics import det_curve
-from speakerguard.evaluation.trials import ScoreTable, source_of, speaker_of
-from speakerguard.verification.calibration import (
-    DEFAULT_POINT,
-    fit,
-    operating_points,
-    source_weights,
-)
+from speakerguard.evaluation.trials import ScoreTable
+from speakerguard.sound.corpus import source_of, speaker_of
+from speakerguard.verification.calibration import DEFAULT_POINT
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import numpy as np
 
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.evaluation.evaluate import Result, evaluate, score_trials
-from speakerguard.evaluation.trials import Trial, check_files, spread
+from speakerguard.evaluation.trials import Trial, check_files
 from speakerguard.export.int8 import write_int8
 from speakerguard.export.to_onnx import write_onnx
 from speakerguard.files import replace_file, whole_file
 from speakerguard.network import checkpoint
 from speakerguard.network.checkpoint import ONNX_FILE
 from speakerguard.sound.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform
+from speakerguard.sound.corpus import spread
 from speakerguard.sound.speech import load_speech
 from speakerguard.verification.verifier import Verifier
 

@@ -1,4 +1,4 @@
-"""Trial lists in, score files out, and who speaks in an utterance.
+"""Trial lists in, score files out.
 
 A trial asks whether the voice in a test utterance is the enrolled one. Lists are read as the
 field writes them; :mod:`speakerguard.evaluation.lists` knows how. Which format a file is in
@@ -8,12 +8,9 @@ follows from its lines. A trial without a label is an error: none is invented.
 from __future__ import annotations
 
 import contextlib
-import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +20,6 @@ from speakerguard.evaluation.lists import is_plain, readings
 from speakerguard.files import replace_file
 from speakerguard.sound.audio import AUDIO_SUFFIXES
 
-Item = TypeVar("Item")
 Models = Mapping[str, Sequence[str]]  # the recordings of each enrolled model
 
 
@@ -210,50 +206,3 @@ def read_scores(path: str | Path) -> ScoreTable:
         enrol=[reading.enrol for reading in found],
         test=[reading.test for reading in found],
     )
-
-
-@functools.lru_cache(1 << 17)
-def speaker_of(utterance: str) -> str:
-    """The speaker of an utterance, from the way corpora name their files.
-
-    The folder that holds the file is the speaker, with the folders above it, so that speakers
-    of two corpora stay apart. Two trees have a further level below the speaker, by which they
-    are known: LibriSpeech chapters (``19/198/19-198-0001.flac``) and VoxCeleb videos
-    (``id10270/x6uYqmx31kE/00001.wav``). Without folders it is a Kaldi id, ``speaker-utterance``;
-    a bare name without ``-`` is taken for a speaker of its own. CN-Celeb's evaluation names the
-    speaker in the file, ``test/id00800-singing-01-002.wav``.
-
-    >>> speaker_of("vctk/p227/p227_001.wav"), speaker_of("19/198/19-198-0001.flac")
-    ('vctk/p227', '19')
-    >>> speaker_of("id10270/x6uYqmx31kE/00001.wav"), speaker_of("p227-001")
-    ('id10270', 'p227')
-    """
-    path = utterance.replace("\\", "/")  # a list may have been made on Windows
-    *folders, name = [part for part in PurePosixPath(path).parts if part != "/"] or [""]
-    if not folders or re.match(r"id\d{5}-", name):
-        return name.split("-", 1)[0] or name
-    if len(folders) > 1:
-        speaker, below = folders[-2:]
-        if name.startswith(f"{speaker}-{below}-") or re.fullmatch(r"id\d{5}", speaker):
-            folders.pop()
-    return "/".join(folders)
-
-
-def source_of(utterance: str) -> str:
-    """The corpus an utterance belongs to: the topmost folder above its speaker's, or ``""``.
-
-    >>> source_of("vctk/p227/p227_001.wav"), source_of("p227/p227_001.wav")
-    ('vctk', '')
-    """
-    source, slash, _ = speaker_of(utterance).partition("/")
-    return source if slash else ""
-
-
-def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many items of a list, evenly from first to last.
-
-    >>> spread(range(10), 4)
-    [0, 2, 5, 7]
-    """
-    kept = min(len(items), most)
-    return [items[index * len(items) // kept] for index in range(kept)]

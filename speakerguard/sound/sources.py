@@ -131,16 +131,6 @@ def as_handle(source: Any) -> tuple[BinaryIO, str]:
     return source, name
 
 
-def read_once(path: Path) -> bytes:
-    """All that a pipe in the file system gives, up to :data:`MAX_ENCODED` bytes.
-
-    Raises:
-        OversizedAudioError: it gives more.
-    """
-    with path.open("rb", buffering=0) as pipe:
-        return _whole_pipe(pipe, printable(path)).getvalue()
-
-
 def _whole_pipe(pipe: BinaryIO, name: str) -> io.BytesIO:
     kept = io.BytesIO()
     while more := pipe.read(1 << 20):

@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.errors import AudioError, UsageError
-from speakerguard.evaluation.trials import speaker_of
 from speakerguard.files import replace_file, whole_file
 from speakerguard.sound.audio import SAMPLE_RATE
-from speakerguard.sound.corpus import find_utterances
+from speakerguard.sound.corpus import find_utterances, speaker_of
 from speakerguard.sound.speech import load_speech
 from speakerguard.workers import begin_worker
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from speakerguard.errors import TrialError
 from speakerguard.evaluation.metrics import eer
-from speakerguard.evaluation.trials import Trial, check_files, read_trials, source_of
+from speakerguard.evaluation.trials import Trial, check_files, read_trials
 from speakerguard.sound.audio import SAMPLE_RATE
+from speakerguard.sound.corpus import source_of
 from speakerguard.sound.speech import load_speech
 
 SHORT_SECONDS = 2.0

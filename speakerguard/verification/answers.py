@@ -14,7 +14,8 @@ class Verification:
 
     Attributes:
         speaker: the claimed name.
-        accepted: whether ``score >= threshold``.
+        accepted: whether ``score >= threshold``, and a countermeasure, if one is asked, takes it
+            for real speech.
         score: how alike probe and profile are, in ``unit``.
         unit: ``cosine above strangers``: by how much the cosine between probe and profile exceeds
             that of each of them with the strangers most similar to it; or ``cosine``, where the
@@ -25,6 +26,9 @@ class Verification:
         threshold: of the score.
         net_seconds: speech in the probe, in seconds.
         warnings: what lowers trust in the answer.
+        reason: why it was not accepted; empty where it was.
+        real_speech_llr: natural-log likelihood ratio of real against made speech, as the
+            countermeasure says; None where none is asked.
     """
 
     speaker: str
@@ -37,6 +41,8 @@ class Verification:
     threshold: float
     net_seconds: float
     warnings: tuple[Warning, ...]
+    reason: str = ""
+    real_speech_llr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Comparison:
         first, second: what the recordings are called.
         accepted, score, unit, cosine, llr, operating_point, threshold: as in :class:`Verification`.
         same_recording: whether both seem to be one recording, rather than two of one voice.
-        net_seconds: speech in the first and the second, in seconds.
-        warnings: what lowers trust in the answer.
+        net_seconds, real_speech_llr: of the first and the second; see :class:`Verification`.
+        warnings, reason: likewise.
     """
 
     first: str
@@ -63,6 +69,8 @@ class Comparison:
     same_recording: bool
     net_seconds: tuple[float, float]
     warnings: tuple[Warning, ...]
+    reason: str = ""
+    real_speech_llr: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Identification:
         unit: what scores are; see :class:`Verification`.
         threshold, margin: least score, and least lead over the next profile, in ``unit``.
         reason: why nobody was named; empty where somebody was.
+        real_speech_llr: see :class:`Verification`.
     """
 
     speaker: str | None
@@ -87,6 +96,7 @@ class Identification:
     reason: str
     net_seconds: float
     warnings: tuple[Warning, ...]
+    real_speech_llr: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from speakerguard.sound.audio import printable
 from speakerguard.sound.speech import Speech, Warning
 from speakerguard.verification.profile import Profile
+
+if TYPE_CHECKING:
+    from speakerguard.verification.calibration import OperatingPoint
 
 SHORT_SPEECH = 2.0  # seconds of net speech below which error rates rise clearly
 SAME_RECORDING = 0.995  # cosine above which two utterances are one recording
@@ -66,6 +69,29 @@ def of_probe(speech: Speech) -> Iterable[Warning]:
         yield Warning(
             "short-speech",
             f"only {speech.net_seconds:.1f} s of speech; {SHORT_SPEECH:.0f} s or more are safer.",
+        )
+
+
+def of_several(speech: Iterable[Speech]) -> Iterable[Warning]:
+    """The same of several recordings, each by its name."""
+    for clip in speech:
+        for warning in of_probe(clip):
+            yield Warning(warning.code, f"{clip.name}: {warning.message}")
+
+
+def of_disagreement(name: str, score: float, eer: OperatingPoint) -> Iterable[Warning]:
+    """A warning where the recordings enrolled for ``name`` do not sound like one speaker.
+
+    Args:
+        score: the lowest of one of them against the others.
+        eer: where both errors are as frequent.
+    """
+    if not eer.accepts(score):
+        yield Warning(
+            "disagreement",
+            f"the recordings disagree: one scores {score:.3f} against the others, under the "
+            f"{eer.threshold:.3f} at which two clips count as one speaker. Check that all are "
+            f"of {name}.",
         )
 
 

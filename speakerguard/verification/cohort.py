@@ -13,22 +13,16 @@ it belongs to one model. Its file states the digest of what it holds.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from speakerguard import seal
-from speakerguard.errors import AudioError, CheckpointError, UsageError
+from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.files import whole_file
 from speakerguard.network.checkpoint import as_os_error, read_tensors
-
-if TYPE_CHECKING:
-    from speakerguard.verification.verifier import Verifier
 
 COHORT_FILE = "cohort.safetensors"
 FORMAT = "speakerguard-cohort-1"
@@ -157,44 +151,3 @@ def _problem(embeddings: npt.NDArray[np.generic]) -> str:
     if not (np.abs(lengths - 1) <= LENGTH_ERROR).all():  # nan is not
         return "not of length 1"
     return "" if (embeddings != embeddings[:1]).any() else "not of two different speakers or more"
-
-
-def gather(
-    verifier: Verifier,
-    files: Mapping[str, Path],
-    most: int = 10,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[Cohort, list[str]]:
-    """One member a speaker: the mean of the embeddings of that speaker's recordings, at length 1.
-
-    Args:
-        files: recordings by name; see :func:`speakerguard.evaluation.trials.speaker_of`.
-        most: recordings of each speaker that are used.
-        progress: called with the number of files done.
-
-    Returns:
-        The cohort, and why each recording that could not be used was left out.
-
-    Raises:
-        UsageError: fewer than two speakers can be used.
-    """
-    from speakerguard.evaluation.trials import speaker_of
-
-    sums: dict[str, Matrix] = {}
-    taken: Counter[str] = Counter()
-    left_out = []
-    for done, (name, path) in enumerate(files.items(), start=1):
-        speaker = speaker_of(name)
-        if taken[speaker] < most:
-            try:
-                (embedding,) = verifier.embed([path])
-            except AudioError as error:
-                left_out.append(str(error))
-            else:
-                taken[speaker] += 1
-                sums[speaker] = sums.get(speaker, 0) + embedding
-        if progress:
-            progress(done)
-    rows = np.stack([sums[speaker] for speaker in sorted(sums)]) if sums else np.zeros((0, 1))
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return Cohort((rows / length).astype(np.float32), verifier.fingerprint), left_out

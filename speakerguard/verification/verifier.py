@@ -21,6 +21,7 @@ from speakerguard.sound.speech import Speech, Warning, load_speech
 from speakerguard.verification import cautions, store_reader
 from speakerguard.verification.answers import Comparison, Enrolment, Identification, Verification
 from speakerguard.verification.cohort import cosines
+from speakerguard.verification.countermeasure import Countermeasure, SecondOpinion
 from speakerguard.verification.profile import Profile, clean_name, compatible
 from speakerguard.verification.scoring import Scoring
 
@@ -48,6 +49,12 @@ class Verifier:
         score_norm: set scores against the model's cohort of strangers; None does so where it has
             one, True insists, False takes plain cosines. See
             :mod:`speakerguard.verification.cohort`.
+        countermeasure: name of one, or one itself, that must take speech for real, too, before it
+            is accepted; see :mod:`speakerguard.verification.countermeasure`.
+
+    Raises:
+        CheckpointError: the model or the countermeasure is missing or damaged.
+        UsageError: there is no countermeasure of this name.
     """
 
     def __init__(
@@ -57,18 +64,20 @@ class Verifier:
         engine: str | None = None,
         threads: int | None = None,
         score_norm: bool | None = None,
+        countermeasure: Countermeasure | str | None = None,
     ) -> None:
+        self.second_opinion = SecondOpinion(countermeasure)
         self.embedder = engines.load(model, engine, threads)
         self.model = self.embedder.name
         self.fingerprint = self.embedder.fingerprint
         self.scoring = Scoring(self.embedder.folder, self.fingerprint, score_norm)
         self._store = store
-        self._made_of = model, engine, threads, score_norm
+        self._made_of = model, engine, threads, score_norm, countermeasure
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it was made: another process loads the model and opens the store for itself."""
-        model, engine, threads, score_norm = self._made_of
-        return type(self), (model, self._store, engine, threads, score_norm)
+        model, *others = self._made_of
+        return type(self), (model, self._store, *others)
 
     @property
     def store(self) -> ProfileStore:
@@ -198,7 +207,10 @@ class Verifier:
             created=datetime.now(UTC),
         )
         whole = old.extended(profile) if old else profile
-        warnings = [*self._enrolment_warnings(whole, speech)]
+        warnings = [*cautions.of_several(speech), *cautions.duplicates(whole)]
+        if len(whole.embeddings) > 1 and self.scoring.calibrated:
+            alike = float(self.compare(whole.embeddings, whole.others).min())
+            warnings += cautions.of_disagreement(name, alike, self.calibration.point("eer"))
         warnings += cautions.of_name(name, self.store.names())
         if old:
             whole = self.store.extend(profile)
@@ -231,9 +243,11 @@ class Verifier:
         speech = source if isinstance(source, Speech) else load_speech(source, channel=channel)
         (embedding,) = self.embed_speech([speech])
         score = self.scoring.score(profile.centroid, embedding)
+        real = self.second_opinion.llr(speech)
+        reason = point.objection(score) or self.second_opinion.objection(real)
         return Verification(
             speaker=profile.name,
-            accepted=point.accepts(score),
+            accepted=not reason,
             score=score,
             unit=self.scoring.unit,
             cosine=float(cosines(profile.centroid[None], embedding[None])[0]),
@@ -242,6 +256,8 @@ class Verifier:
             threshold=point.threshold,
             net_seconds=speech.net_seconds,
             warnings=(*cautions.of_probe(speech), *cautions.of_replay(profile, embedding, speech)),
+            reason=reason,
+            real_speech_llr=real,
         )
 
     def compare_recordings(
@@ -261,12 +277,11 @@ class Verifier:
         embeddings = self.embed_speech(speech)
         score = self.scoring.score(*embeddings)
         cosine = float(embeddings[0] @ embeddings[1])
+        real = self.second_opinion.llr(speech[0]), self.second_opinion.llr(speech[1])
+        doubts = zip(speech, map(self.second_opinion.objection, real), strict=True)
+        reason = point.objection(score) or "; ".join(f"{c.name}: {d}" for c, d in doubts if d)
         seconds = speech[0].net_seconds, speech[1].net_seconds
-        warnings = [
-            Warning(warning.code, f"{clip.name}: {warning.message}")
-            for clip in speech
-            for warning in cautions.of_probe(clip)
-        ]
+        warnings = [*cautions.of_several(speech)]
         if same := bool(cautions.same_recording(cosine, seconds[0] - seconds[1])):
             warnings.append(
                 Warning("same-recording", "both sound like one recording, so they say nothing.")
@@ -274,7 +289,7 @@ class Verifier:
         return Comparison(
             first=speech[0].name,
             second=speech[1].name,
-            accepted=point.accepts(score),
+            accepted=not reason,
             score=score,
             unit=self.scoring.unit,
             cosine=cosine,
@@ -284,6 +299,8 @@ class Verifier:
             same_recording=same,
             net_seconds=seconds,
             warnings=tuple(warnings),
+            reason=reason,
+            real_speech_llr=None if real[0] is None or real[1] is None else (real[0], real[1]),
         )
 
     def compare(
@@ -333,14 +350,12 @@ class Verifier:
         order = np.argsort(-scores, kind="stable")
         ranking = tuple((crowd.names[i], float(scores[i])) for i in order)
         best, score = ranking[0]
-        reason = ""
-        if not point.accepts(score):
-            reason = f"the best score, {score:.3f}, is under the threshold {point.threshold:.3f}"
-        elif len(ranking) > 1 and score - ranking[1][1] < margin:
-            reason = (
-                f"{best} and {ranking[1][0]} lie within {margin:g} of each other "
-                f"({score:.3f}, {ranking[1][1]:.3f})"
-            )
+        real = self.second_opinion.llr(speech)
+        reason = (
+            point.objection(score, "best score")
+            or _too_close(ranking, margin)
+            or self.second_opinion.objection(real)
+        )
         return Identification(
             speaker=None if reason else best,
             ranking=ranking,
@@ -356,24 +371,16 @@ class Verifier:
                 *cautions.of_replay(self.profile(best), embedding, speech),
                 *cautions.of_others(crowd.others),
             ),
+            real_speech_llr=real,
         )
 
-    def _enrolment_warnings(self, profile: Profile, speech: Sequence[Speech]) -> Iterable[Warning]:
-        for clip in speech:
-            for warning in cautions.of_probe(clip):
-                yield Warning(warning.code, f"{clip.name}: {warning.message}")
-        yield from cautions.duplicates(profile)
-        if len(profile.embeddings) < 2 or not self.scoring.calibrated:
-            return
-        score = float(self.compare(profile.embeddings, profile.others).min())
-        eer = self.calibration.point("eer")
-        if not eer.accepts(score):
-            yield Warning(
-                "disagreement",
-                f"the recordings disagree: one scores {score:.3f} against the others, under the "
-                f"{eer.threshold:.3f} at which two clips count as one speaker. Check that all are "
-                f"of {profile.name}.",
-            )
+
+def _too_close(ranking: Sequence[tuple[str, float]], margin: float) -> str:
+    """Why the best of a ranking must not be named; empty where it leads by ``margin``."""
+    if len(ranking) < 2 or ranking[0][1] - ranking[1][1] >= margin:
+        return ""
+    (best, score), (other, next_score) = ranking[:2]
+    return f"{best} and {other} lie within {margin:g} of each other ({score:.3f}, {next_score:.3f})"
 
 
 def _several(sources: Iterable[AudioSource]) -> Iterable[AudioSource]:

@@ -7,7 +7,6 @@ import pytest
 from advgan.pairs import Pair, demo_pairs, read_pairs
 from speakerguard.errors import TrialError
 from speakerguard.evaluation.demo_set import ENROL, choose
-from speakerguard.evaluation.trials import spread
 
 Clips = dict[str, list[Path]]
 
@@ -71,12 +70,6 @@ def test_a_wrong_pair_list_names_the_line(tmp_path: Path, text: str, message: st
     with pytest.raises(TrialError) as error:
         read_pairs(listed(tmp_path, text), tmp_path)
     assert message in str(error.value)
-
-
-def test_a_long_list_is_thinned_evenly() -> None:
-    pairs = [Pair(f"{i}", "t", ("e",)) for i in range(300)]
-    assert [pair.source for pair in spread(pairs, 3)] == ["0", "100", "200"]
-    assert spread(pairs[:2], 3) == pairs[:2]
 
 
 def test_a_list_that_cannot_be_read_says_so(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from speakerguard import seal
+from speakerguard import reseal, seal
 from speakerguard.embedders import load as engines
 from speakerguard.embedders.load import ENGINES
 from speakerguard.errors import CheckpointError
@@ -231,23 +231,23 @@ def test_files_of_earlier_versions_are_refused_until_sealed(
     clips = [sound(9_000), sound(9_000, 1)]
     expected = answer(folder, "onnxruntime", clips)
     unsealed(folder)
-    with pytest.raises(CheckpointError, match=r"states no digest.*speakerguard\.seal.*Export it"):
+    with pytest.raises(CheckpointError, match=r"states no digest.*speakerguard\.reseal.*Export it"):
         engines.load(folder)
     torch = Verifier(folder, engine="torch")
-    with pytest.raises(CheckpointError, match=r"cohort.*states no digest.*speakerguard\.seal"):
+    with pytest.raises(CheckpointError, match=r"cohort.*states no digest.*speakerguard\.reseal"):
         _ = torch.calibration
-    seal.main([str(folder)])
+    reseal.main([str(folder)])
     assert "sealed model.onnx, cohort.safetensors, calibration" in capsys.readouterr().out
     assert answer(folder, "onnxruntime", clips) == expected
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    seal.main([str(folder)])
+    reseal.main([str(folder)])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     unsealed(folder)
-    seal.main([str(folder)])
+    reseal.main([str(folder)])
     content = (folder / NORMALISED_FILE).read_text().replace("fa-0.1%", "fa-0.2%")
     (folder / NORMALISED_FILE).write_text(content)
     with pytest.raises(CheckpointError, match="is damaged"):
-        seal.main([str(folder)])  # what is sealed stays so
+        reseal.main([str(folder)])  # what is sealed stays so
 
 
 def test_a_sealed_network_is_onnx_to_others(alone: Path) -> None:

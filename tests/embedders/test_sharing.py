@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -224,15 +225,25 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+@dataclass
+class Believes:
+    """A countermeasure of one opinion."""
+
+    opinion: float
+
+    def llr(self, source: object) -> float:
+        return self.opinion
+
+
 def test_a_verifier_is_pickled_as_it_was_made(
     folder: Path, speech: Clips, tmp_path: Path, others: ProcessPoolExecutor
 ) -> None:
     (own, probe, *_), *_ = speech.values()
     engine = "onnxruntime"
-    guard = Verifier(folder, tmp_path / "p.db", engine=engine, threads=1, score_norm=False)
+    guard = Verifier(folder, tmp_path / "p.db", engine, 1, False, Believes(-0.5))
     guard.enroll("owner", [own])  # its store is open
     plain = others.submit(guard.verify, "owner", probe).result(timeout=300)
-    assert plain.unit == "cosine"
+    assert (plain.unit, plain.real_speech_llr, plain.accepted) == ("cosine", -0.5, False)
     assert plain.score == pytest.approx(guard.verify("owner", probe).score, abs=1e-5)
     again = pickle.loads(pickle.dumps(guard))
     assert isinstance(again.embedder, OnnxEmbedder)

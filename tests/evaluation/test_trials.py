@@ -12,10 +12,9 @@ from speakerguard.evaluation.trials import (
     check_files,
     read_scores,
     read_trials,
-    source_of,
-    speaker_of,
     write_scores,
 )
+from speakerguard.sound.corpus import source_of, speaker_of
 
 
 def write(path: Path, text: str) -> Path:
@@ -301,32 +300,6 @@ def test_score_lines_that_cannot_be_used_are_named(tmp_path: Path, text: str, sa
     with pytest.raises(TrialError, match=says) as error:
         read_scores(path)
     assert str(error.value).startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    ("utterance", "speaker", "source"),
-    [
-        (r"vctk\p227\p227_001.wav", "vctk/p227", "vctk"),
-        ("vctk/p227/p227_001.opus", "vctk/p227", "vctk"),
-        ("dev/vctk/p227/p227_001.opus", "dev/vctk/p227", "dev"),
-        ("/data/vctk/p227/p227_001.opus", "data/vctk/p227", "data"),
-        ("p227/p227_001.wav", "p227", ""),
-        ("19/198/19-198-0001.flac", "19", ""),
-        ("train-clean-100/19/198/19-198-0001.flac", "train-clean-100/19", "train-clean-100"),
-        ("librispeech/1334/1334-135589-0000.opus", "librispeech/1334", "librispeech"),
-        ("id10270/x6uYqmx31kE/00001.wav", "id10270", ""),
-        ("wav/id10270/x6uYqmx31kE/00001.wav", "wav/id10270", "wav"),
-        ("id00800/singing-01-002.flac", "id00800", ""),
-        ("test/id00800-singing-01-002.wav", "id00800", ""),
-        ("id00800-enroll", "id00800", ""),
-        ("id10270-x6uYqmx31kE-00001", "id10270", ""),
-        ("LA_0015", "LA_0015", ""),
-        ("-x", "-x", ""),
-    ],
-)
-def test_the_speaker_is_in_the_name(utterance: str, speaker: str, source: str) -> None:
-    assert speaker_of(utterance) == speaker
-    assert source_of(utterance) == source
 
 
 def test_the_dev_list_agrees_with_speaker_names(shared: Path) -> None:

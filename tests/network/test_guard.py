@@ -8,9 +8,10 @@ import pytest
 from speakerguard.errors import NoSpeechError
 from speakerguard.evaluation.evaluate import score_trials
 from speakerguard.evaluation.metrics import det_curve
-from speakerguard.evaluation.trials import ScoreTable, read_trials, source_of
+from speakerguard.evaluation.trials import ScoreTable, read_trials
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import read
+from speakerguard.sound.corpus import source_of
 from speakerguard.verification.verifier import Verifier
 
 FOLDER = Path(__file__).resolve().parents[2] / "checkpoints" / "guard"

@@ -118,7 +118,7 @@ def test_a_pipe_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(sources, "MAX_ENCODED", 3 << 20)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for reader in (read, sources.read_once, lambda path: read(path.open("rb", buffering=0))):
+    for reader in (read, lambda path: read(path.open("rb", buffering=0))):
         with (
             subprocess.Popen(["sh", "-c", f"cat /dev/zero > {fifo}"], stderr=subprocess.DEVNULL),
             pytest.raises(OversizedAudioError, match="more than 3 MiB"),

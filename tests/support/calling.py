@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from speakerguard.cli import app as cli
+from speakerguard.cli import ending
 
 
 class Ran:
@@ -25,7 +26,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPEAKERGUARD_CHECKPOINTS", str(tiny_model.parent))
     monkeypatch.setenv("SPEAKERGUARD_STORE", str(tmp_path / "profiles.db"))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(ending.signal, "signal", lambda *_: None)
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["speakerguard", *map(str, arguments)])

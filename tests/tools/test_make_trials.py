@@ -4,7 +4,8 @@ import pytest
 from support.tooling import load_tool
 
 from speakerguard.errors import UsageError
-from speakerguard.evaluation.trials import read_trials, source_of, speaker_of
+from speakerguard.evaluation.trials import read_trials
+from speakerguard.sound.corpus import source_of, speaker_of
 
 tool = load_tool("make_trials")
 

@@ -10,7 +10,8 @@ import pytest
 from support.tooling import load_tool
 
 from speakerguard.evaluation.bootstrap import paired_bootstrap
-from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials, speaker_of
+from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
+from speakerguard.sound.corpus import speaker_of
 
 tool = load_tool("results")
 

@@ -64,24 +64,6 @@ def test_a_voice_like_everybody_must_come_nearer() -> None:
     assert found[0] < found[1]
 
 
-def test_gathered_from_speech_every_speaker_once(
-    tiny_model: Path, speech: dict[str, list[Path]], tmp_path: Path
-) -> None:
-    verifier = Verifier(tiny_model, str(tmp_path / "profiles.db"))
-    files = {f"{name}/{n}": clip for name, clips in speech.items() for n, clip in enumerate(clips)}
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"RIFF")
-    seen: list[int] = []
-    made, left_out = cohort.gather(verifier, files | {"x/0": broken}, 2, seen.append)
-    assert made.embeddings.shape == (len(speech), 192)
-    assert len(left_out) == 1
-    assert "broken.wav" in left_out[0]
-    assert seen[-1] == len(files) + 1
-    first = sorted(speech)[0]
-    mean = np.sum(verifier.embed(speech[first][:2]), axis=0)
-    np.testing.assert_allclose(made.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
-
-
 def test_verifier_decides_on_normalised_scores(
     tiny_model: Path, speech: dict[str, list[Path]], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from advgan.victim.pcm import from_pcm, straight_through, to_pcm
 from advgan.victim.plugins import NotRunError, build
 from speakerguard.sound.audio import Waveform, read
 from speakerguard.sound.speech import load_speech
+from speakerguard.verification.countermeasure import SecondOpinion
 from speakerguard.verification.verifier import Verifier
 
 Clips = dict[str, list[Path]]
@@ -213,14 +215,15 @@ def test_an_llr_that_is_high_enough_asks_for_no_more(bench: Bench) -> None:
     found = []
     for llr in (SURE - 2, SURE, SURE + 5):
         standing = defence("countermeasure")
-        standing.__dict__["_judge"] = Judge(llr)
+        standing.__dict__["_judge"] = SecondOpinion(Judge(llr))
         found.append(similarity(make(defence=standing), source))
     guard = make()
     near = pytest.approx(similarity(guard, source), abs=0.01)  # 16 bits
     assert found[1] == found[2] == near
     assert found[0] == pytest.approx(found[1] - 2 * PER_NAT, abs=1e-4)
     standing = defence("countermeasure")
-    standing.__dict__["_judge"] = type("Opaque", (), {"llr": lambda self, source: -9.0})()
+    opaque: Any = type("Opaque", (), {"llr": lambda self, source: -9.0})()
+    standing.__dict__["_judge"] = SecondOpinion(opaque)
     assert similarity(make(defence=standing), source) == found[1]
 
 
