@@ -61,8 +61,7 @@ def load(
             that is damaged is an error, one of other weights is not used.
         threads: for one clip, 1 to :data:`MOST_THREADS`; None takes ``SPEAKERGUARD_THREADS``, else
             as many as there are processors, at most
-            :data:`~speakerguard.embedders.runtimes.MAX_THREADS` (for torch, its own
-            default).
+            :data:`~speakerguard.embedders.runtimes.MAX_THREADS` (for torch, its own default).
 
     Raises:
         CheckpointError: there is none, or it cannot be used.

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.files import whole_file
 from speakerguard.sound.audio import SAMPLE_RATE
+from speakerguard.sound.filterbank import HOP
 from speakerguard.sound.voice import at_speed
 from speakerguard.training.data import SpeechSet
 
-FRAME = 2_560  # samples, 160 ms: 16 steps of the guard's front end, 8 of the teacher's frames
+FRAME = 16 * HOP  # samples, 160 ms: 16 steps of the guard's front end, 8 of the teacher's frames
 VALUES = 512  # in a frame of the teacher's last layer
 HINTS = 768  # in a frame of its first two blocks: 256 and 512
 _POOLED = 8
