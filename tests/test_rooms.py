@@ -15,7 +15,7 @@ ARROWS = {
     "speakerguard/network": "ground sound",
     "speakerguard/embedders": "ground sound network",
     "speakerguard/export": "ground sound network embedders",
-    "speakerguard/verification": "ground decoding sound network embedders",
+    "speakerguard/verification": "ground sound network embedders",
     "speakerguard/evaluation": "ground sound network embedders export verification",
     "speakerguard/training": "ground sound network embedders verification evaluation",
     "speakerguard/cli": "ground sound network embedders export verification evaluation training "
@@ -56,7 +56,6 @@ DOORS = {
 CIRCLES = [
     {"speakerguard.embedders.foreign", "speakerguard.embedders.load",
      "speakerguard.embedders.peers"},
-    {"speakerguard.verification.stream", "speakerguard.verification.verifier"},
 ]  # fmt: skip
 EXCEPTIONS = {
     "speakerguard.decoding.with_av -> speakerguard.sound.sources",

@@ -310,12 +310,28 @@ class Verifier:
         return self.scoring.compare(enrol, test)
 
     def stream(
-        self, name: str, rate: int = SAMPLE_RATE, operating_point: str | float | None = None
-    ) -> Stream:
-        """A recording to be judged while it grows; see :mod:`speakerguard.verification.stream`."""
+        self,
+        name: str,
+        rate: int = SAMPLE_RATE,
+        operating_point: str | float | None = None,
+        channel: int | None = None,
+    ) -> Stream[Verification]:
+        """A claim to be judged while its recording grows.
+
+        See :mod:`speakerguard.verification.stream`.
+
+        Raises:
+            NotAudioError: such a rate carries no speech.
+            ProfileError: nobody of that name, or enrolled with other weights.
+        """
         from speakerguard.verification.stream import Stream
 
-        return Stream(self, name, rate, operating_point)
+        def ask(speech: Speech) -> Verification:
+            return self.verify(name, speech, operating_point)
+
+        stream = Stream(ask, rate, channel=channel)
+        self.profile(name)  # refuses an unknown name before anybody speaks
+        return stream
 
     def identify(
         self,
