@@ -17,7 +17,7 @@ from speakerguard.embedders.load import Embedding
 from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource
-from speakerguard.sound.speech import Speech, Warning, load_speech
+from speakerguard.sound.speech import Caution, Speech, load_speech
 from speakerguard.verification import cautions, store_reader
 from speakerguard.verification.answers import Comparison, Enrolment, Identification, Verification
 from speakerguard.verification.cohort import cosines
@@ -216,7 +216,7 @@ class Verifier:
             whole = self.store.extend(profile)
         else:
             self.store.add(profile, replace=replace)
-        warnings += [Warning("left-out", str(error)) for error in left_out]
+        warnings += [Caution("left-out", str(error)) for error in left_out]
         if self.store.open_to_others():
             warnings.append(cautions.exposed(self.store.path))
         return Enrolment(whole, tuple(warnings))
@@ -284,7 +284,7 @@ class Verifier:
         warnings = [*cautions.of_several(speech)]
         if same := bool(cautions.same_recording(cosine, seconds[0] - seconds[1])):
             warnings.append(
-                Warning("same-recording", "both sound like one recording, so they say nothing.")
+                Caution("same-recording", "both sound like one recording, so they say nothing.")
             )
         return Comparison(
             first=speech[0].name,
