@@ -18,7 +18,7 @@ from advgan.training.config import (
 )
 from speakerguard.cli.ending import ending
 from speakerguard.processes import torch_threads
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.settings import load_as
 from speakerguard.sound.audio import printable
 from speakerguard.training.loop import Loop, Task
@@ -31,7 +31,7 @@ SCHEMAS: dict[str, type[AttackerRunConfig]] = {
 }
 
 
-def train(kind: str, path: Path, report: Report = print) -> float:
+def train(kind: str, path: Path, report: Tell = print) -> float:
     """Train by a configuration file; returns the best measure on dev, lower is better.
 
     Raises:
@@ -42,7 +42,7 @@ def train(kind: str, path: Path, report: Report = print) -> float:
         return Loop(config, task_of(config, report), report).run()
 
 
-def task_of(config: AttackerRunConfig, report: Report = print) -> Task:
+def task_of(config: AttackerRunConfig, report: Tell = print) -> Task:
     """What a configuration trains. Each kind loads its own part alone."""
     if isinstance(config, VcConfig):
         from advgan.training.vc_task import VcTask

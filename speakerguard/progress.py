@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-Report = Callable[[str], None]  # takes a line for whoever waits
+Tell = Callable[[str], None]  # takes a line for whoever waits
 Progress = Callable[[int, int], None]  # takes what is done, and what there is to do
 
 
@@ -30,7 +30,7 @@ class TimeLeft:
         return f"{minutes:.{0 if minutes >= 10 else 1}f} min left"
 
 
-def each_tenth(report: Report, what: object, before: int = 0) -> Progress:
+def each_tenth(report: Tell, what: object, before: int = 0) -> Progress:
     """Reports each tenth of the work, ``before`` of it done already, with the time left."""
     left, last = TimeLeft(before), 0
 

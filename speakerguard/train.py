@@ -14,22 +14,22 @@ import os
 from pathlib import Path
 
 from speakerguard.cli.ending import ending
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.training.config import LessonConfig, TrainConfig, load
 from speakerguard.training.guard_task import GuardTask
 from speakerguard.training.loop import Loop
 from speakerguard.training.student_task import StudentTask
 
 
-def loop(config: TrainConfig | LessonConfig, report: Report = print) -> Loop:
+def loop(config: TrainConfig | LessonConfig, report: Tell = print) -> Loop:
     """A run, ready to begin or to go on; of several processes only the first reports."""
-    told: Report = report if int(os.environ.get("RANK", 0)) == 0 else lambda _: None
+    told: Tell = report if int(os.environ.get("RANK", 0)) == 0 else lambda _: None
     if isinstance(config, LessonConfig):
         return Loop(config, StudentTask(config, told), told)
     return Loop(config, GuardTask(config, told), told)
 
 
-def train(path: Path, report: Report = print, init: str | None = None) -> float:
+def train(path: Path, report: Tell = print, init: str | None = None) -> float:
     """Train by a configuration file; returns the best equal error rate on dev, in [0, 1].
 
     Args:

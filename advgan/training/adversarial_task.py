@@ -25,7 +25,7 @@ from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.errors import ConfigError
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
@@ -40,7 +40,7 @@ class AdversarialTask(Task):
 
     kind: str
 
-    def __init__(self, config: AdversarialConfig, network: nn.Module, report: Report) -> None:
+    def __init__(self, config: AdversarialConfig, network: nn.Module, report: Tell) -> None:
         self.config = config
         self.guard = GuardLoss(config.guard, config.point).to(device())
         self.crops = Crops(config, report)
@@ -143,7 +143,7 @@ class ConvertTask(AdversarialTask):
 
     kind = "generator"
 
-    def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
+    def __init__(self, config: AdversarialConfig, report: Tell = print) -> None:
         torch.manual_seed(config.seed)
         super().__init__(config, Generator(config.model), report)
         told, known = config.model.embedding, self.guard.encoder.config.dimension
@@ -225,7 +225,7 @@ class PerturbTask(AdversarialTask):
 
     kind = "perturber"
 
-    def __init__(self, config: AdversarialConfig, report: Report = print) -> None:
+    def __init__(self, config: AdversarialConfig, report: Tell = print) -> None:
         torch.manual_seed(config.seed)
         super().__init__(config, Perturber(config.perturber), report)
         told, known = config.perturber.embedding, self.guard.encoder.config.dimension

@@ -12,7 +12,7 @@ from torch import Tensor
 from advgan.networks.mel import STANDARD, levelled
 from advgan.pairs import read_pairs
 from advgan.training.config import AttackerRunConfig
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.sound import audio
 from speakerguard.sound.corpus import spread
 from speakerguard.sound.speech import load_speech
@@ -32,7 +32,7 @@ def crop_samples(frames: int) -> int:
 class Crops:
     """Random crops of everything that may be heard in training, all at one level, 16 kHz."""
 
-    def __init__(self, config: AttackerRunConfig, report: Report = print) -> None:
+    def __init__(self, config: AttackerRunConfig, report: Tell = print) -> None:
         data, workers = config.data, default_workers()
         self.labelled = prepare(data.train, data.cache, True, workers)
         self.sets = [self.labelled]

@@ -29,7 +29,7 @@ from advgan.training.task import copy_of, device, start
 from speakerguard.evaluation.calibrate import fit
 from speakerguard.evaluation.metrics import eer
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import (
     Augmenter,
@@ -65,7 +65,7 @@ class DetectorTask(Task):
 
     measures_shares = True
 
-    def __init__(self, config: DetectorConfig, report: Report = print) -> None:
+    def __init__(self, config: DetectorConfig, report: Tell = print) -> None:
         self.config = config
         for folder in (*config.spoofs, *config.dev_spoofs):
             read_manifest(folder)  # before speech is prepared, which may take long

@@ -17,7 +17,7 @@ from advgan.training.config import VcConfig
 from advgan.training.task import copy_of, device, start, swap_halves
 from advgan.victim.loss import GuardLoss
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
@@ -26,7 +26,7 @@ from speakerguard.training.optimisers import optimisers
 class VcTask(Task):
     """L1 between a mel and its reconstruction, the voice taken from the clip's halves swapped."""
 
-    def __init__(self, config: VcConfig, report: Report = print) -> None:
+    def __init__(self, config: VcConfig, report: Tell = print) -> None:
         self.config = config
         self.crops = Crops(config, report)
         self.dev = load_dev(config)

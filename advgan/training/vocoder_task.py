@@ -27,7 +27,7 @@ from advgan.training.config import VocoderRunConfig
 from advgan.training.task import copy_of, device, start
 from speakerguard.errors import UsageError
 from speakerguard.network.checkpoint import MODEL_FILE
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
 
@@ -80,7 +80,7 @@ class Adversaries(nn.Module):
 class VocoderTask(Task):
     """Copy-synthesis of crops; adversaries join where asked for."""
 
-    def __init__(self, config: VocoderRunConfig, report: Report = print) -> None:
+    def __init__(self, config: VocoderRunConfig, report: Tell = print) -> None:
         self.config = config
         self.crops = Crops(config, report)
         self.dev = load_dev(config)

@@ -19,7 +19,7 @@ from speakerguard.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from speakerguard.sound.speech import Warning
+    from speakerguard.sound.speech import Caution
     from speakerguard.verification.answers import Comparison, Identification, Verification
     from speakerguard.verification.verifier import Verifier
 
@@ -185,7 +185,7 @@ def print_json(answer: object) -> None:
     print(json.dumps(answer, ensure_ascii=False, indent=2))
 
 
-def print_warnings(warnings: Iterable[Warning]) -> None:
+def print_warnings(warnings: Iterable[Caution]) -> None:
     """What lowers trust in an answer, a line each."""
     for warning in warnings:
         from speakerguard.sound.audio import printable

@@ -26,11 +26,11 @@ def follow(
         told: makes of a source one that is read as it should be: which channel, what samples.
 
     Raises:
-        AudioError: what was heard cannot be judged.
+        AudioError: what came cannot be judged.
         UsageError: another source, no microphone, or standard input is closed.
     """
     from speakerguard.sound.audio import SAMPLE_RATE, Reading
-    from speakerguard.verification.stream import Stream, read_microphone, read_pipe
+    from speakerguard.sound.pipe import read_microphone, read_pipe
 
     how = told(source) if told else source
     how = how if isinstance(how, Reading) else Reading(source)
@@ -43,18 +43,18 @@ def follow(
         print("speak; Ctrl-C ends", file=sys.stderr, flush=True)
     else:
         raise UsageError(f"{source}: --stream listens to - (a pipe) or mic, not to a file.")
-    heard = Stream(verifier, name, rate, point, channel=how.channel)
+    stream = verifier.stream(name, rate, point, how.channel)
     try:
         for block in blocks:
-            if answer := heard.add(block):
+            if answer := stream.add(block):
                 so_far = "accept" if answer.accepted else "reject"
                 print(
                     f"  {answer.net_seconds:5.1f} s  {answer.score:+.3f}  {so_far} so far",
                     file=sys.stderr,
                     flush=True,
                 )
-            if heard.full:
+            if stream.full:
                 break
     except KeyboardInterrupt:
         pass
-    return heard.finish()
+    return stream.finish()

@@ -34,7 +34,7 @@ _LEVEL = 10 ** (-26 / 20)  # RMS to which a quiet block is raised for the detect
 
 
 @dataclass(frozen=True)
-class Warning:
+class Caution:
     """Something about a recording that lowers trust in its score: a code and a sentence."""
 
     code: str
@@ -60,7 +60,7 @@ class Speech:
     kept: npt.NDArray[np.bool_]
     net_seconds: float
     total_seconds: float
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
 
 def load_speech(
@@ -151,27 +151,27 @@ def _require_speech(
         )
 
 
-def _warnings(recording: Recording, samples: Waveform, cut_short: str | None) -> Iterable[Warning]:
+def _warnings(recording: Recording, samples: Waveform, cut_short: str | None) -> Iterable[Caution]:
     if recording.clipped > 1e-3 * recording.samples:
         share = 100 * recording.clipped / recording.samples
-        yield Warning(
+        yield Caution(
             "clipping", f"{share:.1f} % of the samples are clipped; lower the recording level."
         )
     if recording.rate < SAMPLE_RATE:
-        yield Warning(
+        yield Caution(
             "telephone-band",
             f"recorded at {recording.rate} Hz; the model expects {SAMPLE_RATE} Hz, so the score "
             "is less certain.",
         )
     elif _upper_band(samples) < 1e-5:
-        yield Warning(
+        yield Caution(
             "telephone-band",
             "nothing above 4 kHz, as from a telephone line; the score is less certain.",
         )
     for code, message in recording.notes.items():
-        yield Warning(code, message)
+        yield Caution(code, message)
     if cut_short:
-        yield Warning("long-recording", f"the part after {cut_short}")
+        yield Caution("long-recording", f"the part after {cut_short}")
 
 
 def _upper_band(samples: Waveform) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from speakerguard.errors import UsageError
-from speakerguard.progress import Report, each_tenth
+from speakerguard.progress import Tell, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank
 from speakerguard.sound.voice import at_speed
@@ -56,7 +56,7 @@ class BatchSampler(Dataset[Batch]):
     come beside them.
     """
 
-    def __init__(self, config: TrainConfig, rank: int = 0, report: Report = print) -> None:
+    def __init__(self, config: TrainConfig, rank: int = 0, report: Tell = print) -> None:
         data, self.config, self.rank, self.report = config.data, config, rank, report
         self.sets = [self._prepare(folder) for folder in data.folders]
         places = [(s, i) for s, speech in enumerate(self.sets) for i in range(len(speech))]
@@ -207,7 +207,7 @@ def _by_utterance(number: int, speech: SpeechSet) -> dict[str, list[Place]]:
 
 
 def _targets(
-    sets: list[SpeechSet], speeds: tuple[float, ...], report: Report
+    sets: list[SpeechSet], speeds: tuple[float, ...], report: Tell
 ) -> list[npt.NDArray[np.float16]]:
     """Teacher embeddings (speeds, segments, D) of each set, freed of their common mean."""
     raw = []

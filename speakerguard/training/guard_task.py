@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError, ConfigError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.training import losses
 from speakerguard.training.batches import Batch, BatchSampler
 from speakerguard.training.config import TrainConfig
@@ -25,7 +25,7 @@ TRUNK = ("front_end", "width", "activate_branch")  # what a trunk's weights depe
 class GuardTask(EncoderTask):
     """The guard, from a teacher and from labels."""
 
-    def __init__(self, config: TrainConfig, report: Report = print) -> None:
+    def __init__(self, config: TrainConfig, report: Tell = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: BatchSampler(config, rank, report))
         assert isinstance(self.dataset, BatchSampler)
@@ -46,7 +46,7 @@ class GuardTask(EncoderTask):
                 self.encoder, find_unused_parameters=config.frozen > 0
             )
 
-    def _encoder(self, report: Report) -> SpeakerEncoder:
+    def _encoder(self, report: Tell) -> SpeakerEncoder:
         if not self.config.init:
             if self.config.frozen:
                 raise ConfigError("frozen keeps the trunk that init brings; give an init as well.")

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from speakerguard.embedders.wheels import CAMPPLUS_DIMENSION
 from speakerguard.errors import UsageError
 from speakerguard.files import replace_file
-from speakerguard.progress import Report, each_tenth
+from speakerguard.progress import Tell, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.augment import Augmenter, NoiseBank, add_noise, equalise
 from speakerguard.sound.voice import at_speed, invent_voice, mix_voices
@@ -75,7 +75,7 @@ class Lesson(NamedTuple):
 class Lessons(Dataset[Lesson]):
     """Lesson number ``step`` of a run, drawn from crops that are prepared once."""
 
-    def __init__(self, config: LessonConfig, rank: int = 0, report: Report = print) -> None:
+    def __init__(self, config: LessonConfig, rank: int = 0, report: Tell = print) -> None:
         self.config, self.rank = config, rank
         data = config.data
         for folder in config.also:  # before hours of preparing
@@ -163,7 +163,7 @@ class LessonCrops:
         return [crops / np.float32(32_768), *answers]
 
     @classmethod
-    def prepare(cls, lessons: Lessons, report: Report) -> LessonCrops:
+    def prepare(cls, lessons: Lessons, report: Tell) -> LessonCrops:
         """Make and keep them; an interrupted run goes on."""
         config = lessons.config
         recipe = [_RECIPE, *_PARTS, config.seed, config.crops, CROP]
@@ -248,5 +248,5 @@ def _scale(values: npt.NDArray[np.float16]) -> tuple[Floats, Floats]:
     return values.mean(axis=0), values.std(axis=0) + np.float32(LEAST_SPREAD)
 
 
-def _prepare(folder: Path, cache: Path, labelled: bool, report: Report) -> SpeechSet:
+def _prepare(folder: Path, cache: Path, labelled: bool, report: Tell) -> SpeechSet:
     return prepare(folder, cache, labelled, default_workers(), each_tenth(report, folder))

@@ -29,7 +29,7 @@ from speakerguard.errors import CheckpointError, SpeakerguardError
 from speakerguard.files import replace_file
 from speakerguard.network.checkpoint import MODEL_FILE, read_tensors, write_tensors
 from speakerguard.processes import torch_threads
-from speakerguard.progress import Report, TimeLeft
+from speakerguard.progress import Tell, TimeLeft
 from speakerguard.training.config import RunConfig
 
 STATE_FILE = "state.safetensors"
@@ -131,7 +131,7 @@ def descend(
 class Loop:
     """One run, from its configuration to its best weights."""
 
-    def __init__(self, config: RunConfig, task: Task, report: Report = print) -> None:
+    def __init__(self, config: RunConfig, task: Task, report: Tell = print) -> None:
         self.config, self.task, self.report = config, task, report
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self.history: list[dict[str, float]] = []
@@ -314,7 +314,7 @@ class Loop:
 
 
 @contextlib.contextmanager
-def _stops(report: Report) -> Iterator[list[int]]:
+def _stops(report: Tell) -> Iterator[list[int]]:
     """Ctrl-C is noted in the list, so that the step is finished and kept; a second ends at once.
 
     Where something else sees to Ctrl-C, or several processes train together, that is left alone.

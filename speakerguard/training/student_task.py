@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from speakerguard.errors import CheckpointError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder, TdnnHead
-from speakerguard.progress import Report
+from speakerguard.progress import Tell
 from speakerguard.training import losses
 from speakerguard.training.config import LessonConfig
 from speakerguard.training.encoder_task import EncoderTask
@@ -50,7 +50,7 @@ class Student(nn.Module):
 class StudentTask(EncoderTask):
     """The guard, from what its teacher says of the same crops."""
 
-    def __init__(self, config: LessonConfig, report: Report = print) -> None:
+    def __init__(self, config: LessonConfig, report: Tell = print) -> None:
         self.config = config
         super().__init__(config, lambda rank: Lessons(config, rank, report))
         self.lessons = self.dataset

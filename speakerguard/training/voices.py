@@ -26,7 +26,7 @@ from speakerguard.embedders.peers import CamPlusPlus
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file, whole_file
 from speakerguard.journal import Journal
-from speakerguard.progress import Report, each_tenth
+from speakerguard.progress import Tell, each_tenth
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform, read
 from speakerguard.sound.espeak import SENTENCES, Espeak, Voice, variants
 from speakerguard.sound.voice import change_voice, mix_voices
@@ -79,7 +79,7 @@ class Candidate:
 
 
 def make_voices(
-    corpus: Path, out: Path, plan: VoicePlan, cache: Path, report: Report = print, skip: bool = True
+    corpus: Path, out: Path, plan: VoicePlan, cache: Path, report: Tell = print, skip: bool = True
 ) -> list[dict[str, Any]]:
     """Make, judge and keep voices below ``out``; the same call goes on after a kill.
 

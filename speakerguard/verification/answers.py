@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from speakerguard.sound.speech import Warning
+from speakerguard.sound.speech import Caution
 from speakerguard.verification.profile import Profile
 
 
@@ -40,7 +40,7 @@ class Verification:
     operating_point: str
     threshold: float
     net_seconds: float
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Caution, ...]
     reason: str = ""
     real_speech_llr: float | None = None
 
@@ -68,7 +68,7 @@ class Comparison:
     threshold: float
     same_recording: bool
     net_seconds: tuple[float, float]
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Caution, ...]
     reason: str = ""
     real_speech_llr: tuple[float, float] | None = None
 
@@ -95,7 +95,7 @@ class Identification:
     margin: float
     reason: str
     net_seconds: float
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Caution, ...]
     real_speech_llr: float | None = None
 
 
@@ -104,4 +104,4 @@ class Enrolment:
     """What was enrolled, and what is worrying about it."""
 
     profile: Profile
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Caution, ...]

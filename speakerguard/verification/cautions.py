@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speakerguard.sound.audio import printable
-from speakerguard.sound.speech import Speech, Warning
+from speakerguard.sound.speech import Caution, Speech
 from speakerguard.verification.profile import Profile
 
 if TYPE_CHECKING:
@@ -37,49 +37,49 @@ def same_recording(cosine: Any, seconds: Any) -> npt.NDArray[np.bool_]:
 
 def of_replay(
     profile: Profile, embedding: npt.NDArray[np.float32], speech: Speech
-) -> Iterable[Warning]:
+) -> Iterable[Caution]:
     """A warning where a probe is a recording that was enrolled."""
     apart = np.array(profile.net_seconds) - speech.net_seconds
     alike = same_recording(profile.embeddings @ embedding, apart)
     if alike.any():
         source = printable(profile.sources[int(np.argmax(alike))])
-        yield Warning(
+        yield Caution(
             "same-recording",
             f"sounds exactly like {source}, which is enrolled: to a login that is a replay.",
         )
 
 
-def duplicates(profile: Profile) -> Iterable[Warning]:
+def duplicates(profile: Profile) -> Iterable[Caution]:
     """A warning where one recording was enrolled twice."""
     seconds = np.array(profile.net_seconds)
     apart = seconds[:, None] - seconds
     alike = np.triu(same_recording(profile.embeddings @ profile.embeddings.T, apart), 1)
     if alike.any():
         first, second = (printable(profile.sources[int(i)]) for i in np.argwhere(alike)[0])
-        yield Warning(
+        yield Caution(
             "duplicate",
             f"{second} sounds exactly like {first}, and weighs as much again. Record other words.",
         )
 
 
-def of_probe(speech: Speech) -> Iterable[Warning]:
+def of_probe(speech: Speech) -> Iterable[Caution]:
     """What is worrying about a recording that is judged or enrolled."""
     yield from speech.warnings
     if speech.net_seconds < SHORT_SPEECH:
-        yield Warning(
+        yield Caution(
             "short-speech",
             f"only {speech.net_seconds:.1f} s of speech; {SHORT_SPEECH:.0f} s or more are safer.",
         )
 
 
-def of_several(speech: Iterable[Speech]) -> Iterable[Warning]:
+def of_several(speech: Iterable[Speech]) -> Iterable[Caution]:
     """The same of several recordings, each by its name."""
     for clip in speech:
         for warning in of_probe(clip):
-            yield Warning(warning.code, f"{clip.name}: {warning.message}")
+            yield Caution(warning.code, f"{clip.name}: {warning.message}")
 
 
-def of_disagreement(name: str, score: float, eer: OperatingPoint) -> Iterable[Warning]:
+def of_disagreement(name: str, score: float, eer: OperatingPoint) -> Iterable[Caution]:
     """A warning where the recordings enrolled for ``name`` do not sound like one speaker.
 
     Args:
@@ -87,7 +87,7 @@ def of_disagreement(name: str, score: float, eer: OperatingPoint) -> Iterable[Wa
         eer: where both errors are as frequent.
     """
     if not eer.accepts(score):
-        yield Warning(
+        yield Caution(
             "disagreement",
             f"the recordings disagree: one scores {score:.3f} against the others, under the "
             f"{eer.threshold:.3f} at which two clips count as one speaker. Check that all are "
@@ -95,30 +95,30 @@ def of_disagreement(name: str, score: float, eer: OperatingPoint) -> Iterable[Wa
         )
 
 
-def of_name(name: str, enrolled: Iterable[str]) -> Iterable[Warning]:
+def of_name(name: str, enrolled: Iterable[str]) -> Iterable[Caution]:
     """A warning where a name looks like that of somebody else who is enrolled."""
     from speakerguard.verification.lookalikes import look_alike
 
     if alike := look_alike(name, enrolled):
         listed = " and ".join(f"“{printable(other)}” ({other!a})" for other in alike[:3])
-        yield Warning(
+        yield Caution(
             "similar-name",
             f"“{name}” ({name!a}) looks like {listed}, another profile: check who is meant.",
         )
 
 
-def exposed(path: Path | None) -> Warning:
+def exposed(path: Path | None) -> Caution:
     """The warning that others can read the voices in a store's file."""
-    return Warning(
+    return Caution(
         "open-store",
         f"other users of this machine can read the voices in {printable(path)}: chmod 600 it.",
     )
 
 
-def of_others(others: int) -> Iterable[Warning]:
+def of_others(others: int) -> Iterable[Caution]:
     """A warning where so many profiles are of other models."""
     if others:
-        yield Warning(
+        yield Caution(
             "other-models",
             f"{others} profiles were made by other models and not compared: enrol them again.",
         )

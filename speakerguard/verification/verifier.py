@@ -17,7 +17,7 @@ from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource
-from speakerguard.sound.speech import Speech, Warning, load_speech
+from speakerguard.sound.speech import Caution, Speech, load_speech
 from speakerguard.verification import cautions, store_reader
 from speakerguard.verification.answers import Comparison, Enrolment, Identification, Verification
 from speakerguard.verification.cohort import cosines
@@ -216,7 +216,7 @@ class Verifier:
             whole = self.store.extend(profile)
         else:
             self.store.add(profile, replace=replace)
-        warnings += [Warning("left-out", str(error)) for error in left_out]
+        warnings += [Caution("left-out", str(error)) for error in left_out]
         if self.store.open_to_others():
             warnings.append(cautions.exposed(self.store.path))
         return Enrolment(whole, tuple(warnings))
@@ -284,7 +284,7 @@ class Verifier:
         warnings = [*cautions.of_several(speech)]
         if same := bool(cautions.same_recording(cosine, seconds[0] - seconds[1])):
             warnings.append(
-                Warning("same-recording", "both sound like one recording, so they say nothing.")
+                Caution("same-recording", "both sound like one recording, so they say nothing.")
             )
         return Comparison(
             first=speech[0].name,
@@ -310,12 +310,28 @@ class Verifier:
         return self.scoring.compare(enrol, test)
 
     def stream(
-        self, name: str, rate: int = SAMPLE_RATE, operating_point: str | float | None = None
-    ) -> Stream:
-        """A recording to be judged while it grows; see :mod:`speakerguard.verification.stream`."""
+        self,
+        name: str,
+        rate: int = SAMPLE_RATE,
+        operating_point: str | float | None = None,
+        channel: int | None = None,
+    ) -> Stream[Verification]:
+        """A claim to be judged while its recording grows.
+
+        See :mod:`speakerguard.verification.stream`.
+
+        Raises:
+            NotAudioError: such a rate carries no speech.
+            ProfileError: nobody of that name, or enrolled with other weights.
+        """
         from speakerguard.verification.stream import Stream
 
-        return Stream(self, name, rate, operating_point)
+        def ask(speech: Speech) -> Verification:
+            return self.verify(name, speech, operating_point)
+
+        stream = Stream(ask, rate, channel=channel)
+        self.profile(name)  # refuses an unknown name before anybody speaks
+        return stream
 
     def identify(
         self,

@@ -21,8 +21,8 @@ from speakerguard.errors import (
 )
 from speakerguard.sound import sources
 from speakerguard.sound.audio import Reading, read
+from speakerguard.sound.pipe import read_pipe
 from speakerguard.sound.speech import load_speech
-from speakerguard.verification.stream import read_pipe
 from speakerguard.verification.verifier import Verifier
 
 RAW = {

@@ -159,7 +159,7 @@ def first_of(*attempts: Callable[[], object]) -> None:
 def recordings(folder: Path, _: Path) -> Try:
     """Everything that libsndfile writes, damaged; and headers with nothing behind."""
     from speakerguard.sound import audio, speech
-    from speakerguard.verification import stream
+    from speakerguard.sound.pipe import read_pipe
 
     time_ = np.arange(24_000) / 16_000
     sound = 0.3 * np.sin(2 * np.pi * 150 * time_) * (np.sin(2 * np.pi * 3 * time_) > 0)
@@ -187,7 +187,7 @@ def recordings(folder: Path, _: Path) -> Try:
         path.write_bytes(made)
 
         def follow() -> None:
-            _, blocks = stream.read_pipe(io.BytesIO(made))
+            _, blocks = read_pipe(io.BytesIO(made))
             for _ in blocks:
                 pass
 

@@ -1,6 +1,5 @@
 """Streams: provisional answers on the way, and at the end what the whole recording gives."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from speakerguard.errors import (
     UsageError,
 )
 from speakerguard.verification import stream as streaming
-from speakerguard.verification.stream import Stream, read_pipe
 from speakerguard.verification.verifier import Verifier
 
 Clips = dict[str, list[Path]]
@@ -110,63 +108,19 @@ def test_a_stream_is_bounded(
     guard: Verifier, probe: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "LONGEST", 3.0)
-    stream = Stream(guard, "alice")
+    stream = guard.stream("alice")
     for start in range(0, len(probe), 1_600):
         stream.add(probe[start : start + 1_600])
     assert stream.full
     assert stream.seconds == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("rate", [8_000, 44_100])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_pipe_with_a_header(probe: np.ndarray, rate: int, channels: int) -> None:
-    sent = np.stack([probe[: rate + 7]] * channels, axis=1)
-    file = io.BytesIO()
-    soundfile.write(file, sent, rate, format="WAV", subtype="PCM_16")
-    found_rate, blocks = read_pipe(io.BytesIO(file.getvalue() + b"\x01"))
-    assert found_rate == rate
-    np.testing.assert_array_equal(np.concatenate(list(blocks)), sent)
-
-
-def test_a_pipe_without_a_header(probe: np.ndarray) -> None:
-    rate, blocks = read_pipe(io.BytesIO(probe[:16_007].astype("<i2").tobytes()), 12_000)
-    assert rate == 12_000
-    np.testing.assert_array_equal(np.concatenate(list(blocks))[:, 0], probe[:16_007])
-    assert list(read_pipe(io.BytesIO())[1]) == []
-
-
-def test_a_pipe_of_other_pcm_is_refused(probe: np.ndarray) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, probe[:100], 16_000, format="WAV", subtype="PCM_24")
-    with pytest.raises(NotAudioError, match="S16_LE"):
-        read_pipe(io.BytesIO(file.getvalue()))
-
-
-def test_a_pipe_ends_where_its_header_says(probe: np.ndarray) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, probe, 16_000, format="WAV", subtype="PCM_16")
-    _, blocks = read_pipe(io.BytesIO(file.getvalue() + b"LIST\x04\0\0\0more"))
-    np.testing.assert_array_equal(np.concatenate(list(blocks))[:, 0], probe)
-
-
-@pytest.mark.parametrize(
-    "start",
-    [
-        *(b"fLaC", b"OggS", b"ID3\4", b"\xff\xfb\x90\0"),
-        *(b"RF64\xff\xff\xff\xffWAVE", b"RIFX\0\0\0\0WAVE", b"riff.\x91\xcf\x11", b".snd\0"),
-    ],
-)
-def test_an_encoded_pipe_is_refused(start: bytes) -> None:
-    with pytest.raises(NotAudioError, match="only 16-bit PCM"):
-        read_pipe(io.BytesIO(start + bytes(1000)))
-
-
 def test_a_stream_goes_on_as_it_began(guard: Verifier, probe: np.ndarray) -> None:
-    heard = guard.stream("alice")
-    heard.add(probe[:100])
+    stream = guard.stream("alice")
+    stream.add(probe[:100])
     for wrong in (probe[:100].astype(np.float32), np.stack([probe, probe], axis=1)[:100], b"0000"):
         with pytest.raises(UsageError, match="stream"):
-            heard.add(wrong)
+            stream.add(wrong)
     for rate in (0, -16_000, 10**9):
         with pytest.raises(NotAudioError, match="sample rate"):
             guard.stream("alice", rate)
