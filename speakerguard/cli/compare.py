@@ -7,7 +7,9 @@ from pathlib import Path
 import typer
 
 from speakerguard.cli.options import (
+    ACCEPT,
     DEFAULT_MODEL,
+    REJECT,
     Channel,
     Channels,
     Engine,
@@ -60,4 +62,4 @@ def compare(
         print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
         print(f"  speech    {answer.net_seconds[0]:.1f} s and {answer.net_seconds[1]:.1f} s")
         print_warnings(answer.warnings)
-    raise typer.Exit(0 if answer.accepted else 1)
+    raise typer.Exit(ACCEPT if answer.accepted else REJECT)

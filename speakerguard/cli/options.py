@@ -116,6 +116,7 @@ CountermeasureName = Annotated[
     ),
 ]
 DEFAULT_MODEL = "guard"
+ACCEPT, REJECT = 0, 1  # exit codes
 ScoreNorm = Annotated[
     bool | None,
     typer.Option(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,19 @@ class Reading:
 
 
 AudioSource = str | os.PathLike[str] | Encoded | BinaryIO | tuple[Any, int] | Reading
+
+
+def several(sources: Iterable[AudioSource]) -> Iterable[AudioSource]:
+    """``sources``, unless it is one recording, whose parts would be taken for several.
+
+    Raises:
+        UsageError: it is one.
+    """
+    single = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview))
+    pair = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[0], np.ndarray)
+    if single or pair or hasattr(sources, "read"):
+        raise UsageError("several recordings are asked for here: give a list, even of one.")
+    return sources
 
 
 def as_handle(source: Any) -> tuple[BinaryIO, str]:

@@ -17,6 +17,7 @@ from speakerguard.embedders.contract import Embedding
 from speakerguard.errors import AudioError, NoSpeechError, NoSuchProfileError, UsageError
 from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource
+from speakerguard.sound.sources import several
 from speakerguard.sound.speech import Caution, Speech, load_speech
 from speakerguard.verification import cautions, store_reader
 from speakerguard.verification.answers import Comparison, Enrolment, Identification, Verification
@@ -137,7 +138,7 @@ class Verifier:
 
     def embed(self, sources: Iterable[AudioSource]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each recording."""
-        return self.embed_speech([load_speech(source) for source in _several(sources)])
+        return self.embed_speech([load_speech(source) for source in several(sources)])
 
     def embed_speech(self, speech: Sequence[Speech]) -> list[Embedding]:
         """L2-normalised embedding, float32 (dimension,), of each clip of speech.
@@ -179,7 +180,7 @@ class Verifier:
             ProfileError: to ``add``, nobody of that name, or enrolled with other weights.
             UsageError: the name is taken, and neither is set; or both are.
         """
-        name, sources = clean_name(name), list(_several(sources))
+        name, sources = clean_name(name), list(several(sources))
         if not sources:
             raise UsageError("enrolment needs at least one recording.")
         if replace and add:
@@ -316,9 +317,7 @@ class Verifier:
         operating_point: str | float | None = None,
         channel: int | None = None,
     ) -> Stream[Verification]:
-        """A claim to be judged while its recording grows.
-
-        See :mod:`speakerguard.verification.stream`.
+        """A claim judged while its recording grows; see :mod:`speakerguard.verification.stream`.
 
         Raises:
             NotAudioError: such a rate carries no speech.
@@ -397,16 +396,3 @@ def _too_close(ranking: Sequence[tuple[str, float]], margin: float) -> str:
         return ""
     (best, score), (other, next_score) = ranking[:2]
     return f"{best} and {other} lie within {margin:g} of each other ({score:.3f}, {next_score:.3f})"
-
-
-def _several(sources: Iterable[AudioSource]) -> Iterable[AudioSource]:
-    """``sources``, unless it is one recording, whose parts would be taken for several.
-
-    Raises:
-        UsageError: it is one.
-    """
-    single = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview))
-    pair = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[0], np.ndarray)
-    if single or pair or hasattr(sources, "read"):
-        raise UsageError("several recordings are asked for here: give a list, even of one.")
-    return sources
