@@ -38,11 +38,13 @@ class Mended:
         whole: nothing that was written is known to be missing.
         views: to be decoded one after the other; none where the file can be read as it is.
         open_end: the file does not say where it ends, so what is there was taken for all.
+        more: another file lies behind this one, and is not read.
     """
 
     whole: bool = True
     views: tuple[Pieces, ...] = ()
     open_end: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,13 @@ def mend(handle: BinaryIO, size: int) -> Mended:
     handle.seek(start)
     inner = handle.read(4) if start else head[:4]
     if start and inner in (b"RIFF", b"RF64", b"FORM"):  # a tag where none belongs
-        view = Pieces(handle, [(start, size)])
-        mended = mend(cast(BinaryIO, view), size - start)
-        return replace(mended, views=mended.views or (view,))
+        behind = Pieces(handle, [(start, size)])
+        mended = mend(cast(BinaryIO, behind), size - start)
+        return replace(mended, views=mended.views or (behind,))
     if mpeg.other_layer(inner):
         return Mended()
     if inner == b"fLaC":
-        return Mended(*flac.mended(handle, start, size))
+        return Mended(*flac.mended(handle, start, size), more=flac.another(handle, start, size))
     if inner == b"OggS":
         return Mended(*ogg.mended(handle, size))
     zeros = head[:1] == b"\0" and head[20:30] != b"samplerate"
@@ -86,7 +88,9 @@ def mend(handle: BinaryIO, size: int) -> Mended:
     if found is None:
         return Mended()
     if found.length is not None:
-        return Mended(found.start + found.length <= size)
+        end = found.start + found.length
+        handle.seek(min(end + end % 2, size))
+        return Mended(end <= size, more=handle.read(4) == head[:4])
     fields = [
         (place, min(value, 256**width - 1).to_bytes(width, found.order))
         for place, width, value in found.fields

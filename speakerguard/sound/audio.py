@@ -264,6 +264,10 @@ def open_recording(source: AudioSource, channel: int | None = None) -> Recording
                 "the file does not say where it ends, so all that is there was read. Was it "
                 "recorded to its end?"
             )
+        if mended.more:
+            recording.notes["chained"] = (
+                "another recording lies behind this one in the same file, and was not read."
+            )
         if getattr(sound, "several", 1) > 1:
             recording.notes["several-streams"] = (
                 "several streams of sound lie side by side in this file; only the first was read."

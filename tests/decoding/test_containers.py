@@ -65,6 +65,13 @@ def test_what_states_no_length_is_read_with_a_warning(kind: str, order: str) -> 
     assert noted(data[: len(data) // 2]) == (pytest.approx(1.0, abs=0.05), ["open-end"])
 
 
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "AU"])
+def test_a_second_file_behind_the_first_is_told(kind: str) -> None:
+    data = encode(kind, "PCM_16")
+    assert noted(data + data) == (pytest.approx(2.0, abs=0.05), ["chained"])
+    assert noted(data + bytes(100)) == (pytest.approx(2.0, abs=0.05), [])
+
+
 def test_a_voc_of_sox_is_read_though_it_counts_too_few() -> None:
     data = bytearray(encode("VOC", "PCM_16"))
     assert data[26] == 9
