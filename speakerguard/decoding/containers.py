@@ -4,23 +4,30 @@ libsndfile reads what is there and does not say what is missing; and where a hea
 length open, or says 0 since its recorder died, it reads nothing or gives up. Here the length that
 a container states is compared with the file, and an open one filled in.
 
-To the byte: WAV, RIFX, RF64, W64, AIFF, 8SVX, AU, SPHERE, CAF, VOC, AVR, MPC 2000, FLAC, Ogg and
-MP3 (which, where it states no length, and cut exactly between two frames, cannot be told from one
-that ends there; nor can FLAC of unknown length or Ogg without an end mark). PAF, PVF, IRCAM and
-MAT 5 state no length that could be compared.
+To the byte: WAV, RIFX, RF64, W64, AIFF, 8SVX, AU, SPHERE, CAF, VOC, AVR, MPC 2000, MAT 4 and 5,
+WVE, FLAC, Ogg and MP3 (which, where it states no length, and cut exactly between two frames, cannot
+be told from one that ends there; nor can FLAC of unknown length or Ogg without an end mark). PAF,
+PVF and IRCAM state no length that could be compared; it is said of these that their end is open.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Literal, cast
 
 from speakerguard.decoding import flac, mpeg, ogg
 from speakerguard.decoding.pieces import Pieces, patched
 
 Order = Literal["big", "little"]
+
+_ENDLESS = {b" paf", b"fap ", b"PVF1"} | {  # and IRCAM of four machines, in either order
+    bytes(magic[::step])
+    for n in range(1, 5)
+    for magic in [b"\x64\xa3" + bytes([n, 0])]
+    for step in (1, -1)
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class Mended:
         whole: nothing that was written is known to be missing.
         views: to be decoded one after the other; none where the file can be read as it is.
         open_end: the file does not say where it ends, so what is there was taken for all.
+        more: another file lies behind this one, and is not read.
     """
 
     whole: bool = True
     views: tuple[Pieces, ...] = ()
     open_end: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,18 +68,29 @@ def mend(handle: BinaryIO, size: int) -> Mended:
     start = mpeg.id3_length(head[:10]) if head[:3] == b"ID3" else 0
     handle.seek(start)
     inner = handle.read(4) if start else head[:4]
+    if start and inner in (b"RIFF", b"RF64", b"FORM"):  # a tag where none belongs
+        behind = Pieces(handle, [(start, size)])
+        mended = mend(cast(BinaryIO, behind), size - start)
+        return replace(mended, views=mended.views or (behind,))
+    if mpeg.other_layer(inner):
+        return Mended()
     if inner == b"fLaC":
-        return Mended(*flac.mended(handle, start, size))
+        return Mended(*flac.mended(handle, start, size), more=flac.another(handle, start, size))
     if inner == b"OggS":
         return Mended(*ogg.mended(handle, size))
-    if head[:3] in (b"ID3", b"TAG", b"APE") or head[:1] in (b"\xff", b"\0"):
+    zeros = head[:1] == b"\0" and head[20:30] != b"samplerate"
+    if head[:3] in (b"ID3", b"TAG", b"APE") or head[:1] == b"\xff" or zeros:
         view, whole = mpeg.mended(handle, size) or (None, True)
         return Mended(whole, (view,) if view else ())
+    if head[:4] in _ENDLESS:
+        return Mended(open_end=True)
     found = _samples(handle, head, size)
     if found is None:
         return Mended()
     if found.length is not None:
-        return Mended(found.start + found.length <= size)
+        end = found.start + found.length
+        handle.seek(min(end + end % 2, size))
+        return Mended(end <= size, more=handle.read(4) == head[:4])
     fields = [
         (place, min(value, 256**width - 1).to_bytes(width, found.order))
         for place, width, value in found.fields
@@ -103,6 +123,12 @@ def _samples(handle: BinaryIO, head: bytes, size: int) -> _Samples | None:
         channels = 2 if head[12:14] != b"\0\0" else 1
         width = int.from_bytes(head[14:16], "big") // 8
         return _Samples(128, int.from_bytes(head[26:30], "big") * channels * width)
+    if kind == b"MATL":
+        return _matlab5(handle)
+    if head[20:31] == b"samplerate\0":
+        return _matlab4(handle, head)
+    if head[:16] == b"ALawSoundFile**\0":
+        return _Samples(32, int.from_bytes(head[18:22], "big"))
     if kind[:2] == b"\x01\x04" and len(head) >= 42:
         return _Samples(42, int.from_bytes(head[30:34], "little") * 2 * (1 + (head[21] & 1)))
     return None
@@ -216,8 +242,32 @@ def _creative_voice(handle: BinaryIO, at: int, size: int) -> _Samples:
     while True:
         handle.seek(end)
         head = handle.read(4)
-        if len(head) < 4 or head[0] == 0:
+        if len(head) < 4 or head[0] == 0 or size - end <= 12:  # sox counts 8 too few
             return _Samples(at, min(end, size) - at)
         end += 4 + int.from_bytes(head[1:], "little")
         if end > size:
             return _Samples(at, end - at)
+
+
+def _matlab4(handle: BinaryIO, head: bytes) -> _Samples | None:
+    """Two matrices: the rate, and the samples."""
+    order: Order = "big" if head[2:4] == b"\x03\xe8" else "little"
+    start = at = 0
+    for name in (b"samplerate\0", b"wavedata\0"):
+        handle.seek(at)
+        fields = handle.read(20 + len(name))
+        if fields[20:] != name:
+            return None
+        kind, rows, columns = (int.from_bytes(fields[i : i + 4], order) for i in (0, 4, 8))
+        width = {0: 8, 3: 2, 4: 2, 5: 1}.get(kind % 100 // 10, 4)
+        start, at = at + len(fields), at + len(fields) + rows * columns * width
+    return _Samples(start, at - start)
+
+
+def _matlab5(handle: BinaryIO) -> _Samples | None:
+    """The samples' length stands behind their name and their kind."""
+    handle.seek(0)
+    head = handle.read(1 << 10)
+    order: Order = "little" if head[126:128] == b"IM" else "big"
+    at = head.find(b"wavedata") + 12
+    return _Samples(at + 4, int.from_bytes(head[at : at + 4], order)) if at >= 140 else None

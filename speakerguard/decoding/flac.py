@@ -11,6 +11,7 @@ from speakerguard.decoding.checksum import crc
 from speakerguard.decoding.pieces import Pieces, patched
 
 _TAIL = 4 << 20  # bytes in which the last frame is sought; one has at most half of that
+MOST_BYTES = 256 << 20  # of a file in which another is sought
 _TRIES = 16  # of what looks like the header of a frame
 
 
@@ -28,6 +29,13 @@ def mended(handle: BinaryIO, start: int, size: int) -> tuple[bool, tuple[Pieces,
         return False, ()
     said = (int.from_bytes(head[21:26], "big") | total & (1 << 36) - 1).to_bytes(5, "big")
     return True, (patched(handle, size, [(start + 21, said)]),)
+
+
+def another(handle: BinaryIO, start: int, size: int) -> bool:
+    """Whether a second file lies behind the one that begins at ``start``."""
+    handle.seek(start)
+    head = handle.read(8)
+    return size <= MOST_BYTES and head[5:] == b"\0\0\x22" and head in handle.read(size)
 
 
 def _samples(handle: BinaryIO, start: int, size: int, block: int) -> int | None:

@@ -18,9 +18,9 @@ from speakerguard.decoding.pieces import Piece, Pieces
 
 MOST_BYTES = 256 << 20  # of a file whose frames are counted; days of speech
 
-_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _FIRST = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s, MPEG 1
-_LATER = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # MPEG 2 and 2.5
+LATER = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # MPEG 2 and 2.5
 _SAME = 0xFFFE0C00  # of a header: sync, version, layer and rate, which a file keeps
 _GAP = 1 << 16  # bytes of junk, at most, before the first frame
 _TAGS = 64  # in a row
@@ -86,15 +86,16 @@ def mended(handle: BinaryIO, size: int) -> tuple[Pieces | None, bool] | None:
     # encoders may count the frame that states the number as well
     whole = found.whole and sum(stated) <= found.count + len(stated)
     first, last = found.runs[0][0], found.runs[-1][1]
+    tagged = data[:3] in (b"APE", b"TAG", b"LYR")  # of tags in front libsndfile knows ID3 alone
     if len(found.stating) == 1 == len(stated) and stated[0] >= found.count - 1:
         start, stop, _ = found.stating[0]
-        if stop == first and len(found.runs) == 1 and len(data) - last <= 128:
+        if stop == first and len(found.runs) == 1 and len(data) - last <= 128 and not tagged:
             return None, whole
         return Pieces(handle, [(start, stop), *found.runs]), whole
     if not found.stating and len(found.bitrates) == 1:  # a constant rate needs no statement
         pieces: list[Piece] = _without_orphans(data, found.runs)
         plain = pieces == found.runs and len(pieces) == 1 and len(data) - last <= 128
-        return None if plain else Pieces(handle, pieces), whole
+        return None if plain and not tagged else Pieces(handle, pieces), whole
     return Pieces(handle, [_statement(data, found), *_without_orphans(data, found.runs)]), whole
 
 
@@ -168,8 +169,8 @@ def parse(word: int) -> Header | None:
     if bitrate in (0, 15):
         return None
     first, mono = version == 3, word >> 6 & 3 == 3
-    bits = 1_000 * (_FIRST if first else _LATER)[bitrate]
-    length = (144 if first else 72) * bits // _RATES[version][rate] + (word >> 9 & 1)
+    bits = 1_000 * (_FIRST if first else LATER)[bitrate]
+    length = (144 if first else 72) * bits // RATES[version][rate] + (word >> 9 & 1)
     return Header(length, 4 + ((17 if mono else 32) if first else (9 if mono else 17)), word)
 
 
@@ -213,6 +214,11 @@ def _without_orphans(data: bytes, runs: list[tuple[int, int]]) -> list[Piece]:
         behind += header.length - header.side
         at += header.length
     return [*pieces, (at, stop), *runs[1:]]
+
+
+def other_layer(head: bytes) -> bool:
+    """Whether a frame of layer I or II begins here, of which libsndfile reads one."""
+    return len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0 and head[1] >> 1 & 3 > 1
 
 
 def id3_length(head: bytes) -> int:

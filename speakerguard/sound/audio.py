@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from speakerguard.decoding import mpeg
 from speakerguard.decoding.containers import Mended, mend
 from speakerguard.errors import (
     AudioError,
@@ -263,6 +264,10 @@ def open_recording(source: AudioSource, channel: int | None = None) -> Recording
                 "the file does not say where it ends, so all that is there was read. Was it "
                 "recorded to its end?"
             )
+        if mended.more:
+            recording.notes["chained"] = (
+                "another recording lies behind this one in the same file, and was not read."
+            )
         if getattr(sound, "several", 1) > 1:
             recording.notes["several-streams"] = (
                 "several streams of sound lie side by side in this file; only the first was read."
@@ -294,12 +299,12 @@ def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     """A decoder: libsndfile's, or else FFmpeg's."""
     view, size = (mended.views[0], mended.views[0].size) if mended.views else (file, size)
     file.seek(0)
-    head = file.read(2)
-    layer = head[1] >> 1 & 3 if head[:1] == b"\xff" and len(head) > 1 and head[1] >= 0xE0 else 1
-    if layer > 1 and (sound := _ffmpeg(name, view, size)) is not None:
-        return sound  # MPEG of layers I and II, of which libsndfile reads a frame
+    head = file.read(10)
+    file.seek(mpeg.id3_length(head) if head[:3] == b"ID3" else 0)
+    if mpeg.other_layer(file.read(2)) and (sound := _ffmpeg(name, view, size)) is not None:
+        return sound
     try:
-        if head == _SAMPLE_DUMP:
+        if head[:2] == _SAMPLE_DUMP:
             raise RuntimeError("a MIDI sample dump")
         return soundfile.SoundFile(own(view), closefd=False)
     except (RuntimeError, TypeError) as error:

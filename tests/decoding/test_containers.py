@@ -31,6 +31,7 @@ PCM = [
     *(("AIFF", "PCM_16"), ("AIFF", "ULAW"), ("SVX", "PCM_16"), ("AU", "PCM_16"), ("AU", "ULAW")),
     *(("NIST", "PCM_16"), ("NIST", "ULAW"), ("CAF", "PCM_16"), ("CAF", "ALAC_16")),
     *(("VOC", "PCM_16"), ("AVR", "PCM_16"), ("MPC2K", "PCM_16"), ("HTK", "PCM_16")),
+    *(("MAT4", "PCM_16"), ("MAT4", "DOUBLE"), ("MAT5", "PCM_U8"), ("MAT5", "FLOAT")),
 ]
 
 
@@ -50,6 +51,42 @@ def test_a_file_that_is_cut_off_is_refused_in_every_format_that_states_a_length(
     for cut in (len(data) // 10, len(data) // 2, len(data) * 9 // 10, len(data) - 2):
         with pytest.raises((TruncatedAudioError, NotAudioError)):
             read(data[:cut])
+
+
+@pytest.mark.parametrize("kind", ["PAF", "PVF", "IRCAM"])
+@pytest.mark.parametrize("order", ["LITTLE", "BIG"])
+def test_what_states_no_length_is_read_with_a_warning(kind: str, order: str) -> None:
+    if (kind, order) == ("PVF", "LITTLE"):
+        pytest.skip("PVF has one order of bytes")
+    file = io.BytesIO()
+    soundfile.write(file, tone(), 16_000, format=kind, subtype="PCM_16", endian=order)
+    data = file.getvalue()
+    assert noted(data) == (pytest.approx(2.0, abs=0.05), ["open-end"])
+    assert noted(data[: len(data) // 2]) == (pytest.approx(1.0, abs=0.05), ["open-end"])
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "AU"])
+def test_a_second_file_behind_the_first_is_told(kind: str) -> None:
+    data = encode(kind, "PCM_16")
+    assert noted(data + data) == (pytest.approx(2.0, abs=0.05), ["chained"])
+    assert noted(data + bytes(100)) == (pytest.approx(2.0, abs=0.05), [])
+
+
+def test_a_voc_of_sox_is_read_though_it_counts_too_few() -> None:
+    data = bytearray(encode("VOC", "PCM_16"))
+    assert data[26] == 9
+    data[27:30] = (int.from_bytes(data[27:30], "little") - 8).to_bytes(3, "little")
+    assert noted(bytes(data)) == (pytest.approx(2.0, abs=0.05), [])
+
+
+def test_a_tag_before_a_wav_hides_nothing(tmp_path: Path) -> None:
+    data = id3_tag(40_000) + encode("WAV", "PCM_16")
+    path = tmp_path / "tagged.wav"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read(data), read(encode("WAV", "PCM_16")))
+    np.testing.assert_array_equal(read(path), read(data))
+    with pytest.raises(TruncatedAudioError):
+        read(data[:-1_000])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +201,12 @@ def test_mp3_is_read_whole_whatever_its_header_says() -> None:
     for tagged in (data + ape_tag(200_000), id3_tag(300_000) + data, data + bytes(3_000)):
         np.testing.assert_array_equal(read(tagged), read(data))
     assert noted(constant + b"TAG" + bytes(125))[0] == 2.0
+
+
+def test_an_ape_tag_in_front_of_mp3_is_passed_over() -> None:
+    plain = encode("MP3", "MPEG_LAYER_III")
+    for data in (plain, bare_mp3(plain)):
+        assert noted(ape_tag(20_000) + data) == noted(data)
 
 
 def test_mp3_that_is_cut_off_or_has_lost_frames_is_refused() -> None:

@@ -82,10 +82,17 @@ def test_what_telephones_and_browsers_write_is_read(
 
 @needs_av
 @pytest.mark.parametrize(
-    "kind", [("adts", "aac"), ("mp4", "aac"), ("ogg", "flac"), ("matroska", "flac")]
+    "kind",
+    [
+        *(("adts", "aac"), ("mp4", "aac"), ("ogg", "flac"), ("matroska", "flac"), ("mp2", "mp2")),
+        *(("mpegts", "mp2"), ("avi", "mp2"), ("ac3", "ac3"), ("flv", "aac")),
+    ],
+    ids="-".join,
 )
-def test_one_byte_less_is_noticed(kind: tuple[str, str]) -> None:
-    data = muxed(*kind)
+def test_one_byte_less_is_noticed(kind: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    data = muxed(*kind, rate=44_100 if kind[0] in ("flv", "ac3") else 16_000)
+    assert len(read(data)) / 16_000 == pytest.approx(2.0, abs=0.15)
+    assert capfd.readouterr().err == ""
     with pytest.raises(TruncatedAudioError):
         read(data[:-1])
 
