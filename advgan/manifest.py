@@ -30,7 +30,9 @@ def read_journal(folder: Path) -> dict[str, dict[str, Any]]:
         UsageError: the journal is damaged.
     """
     rows = Journal(folder / JOURNAL).read()
-    return {str(row["id"]): row for row in rows if "id" in row}
+    if not all(isinstance(row.get("id"), str) for row in rows):
+        raise UsageError(f"{folder / JOURNAL}: a line of it has no id. Remove that line.")
+    return {row["id"]: row for row in rows}
 
 
 def append(folder: Path, row: Mapping[str, Any]) -> None:

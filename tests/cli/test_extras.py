@@ -36,7 +36,7 @@ def test_an_extra_brings_what_is_said_of_it(extra: str) -> None:
 
 def test_every_extra_is_known_and_part_of_all() -> None:
     listed = set(PROJECT["optional-dependencies"])
-    assert listed == {*extras.PACKAGES, "all", "dev"}
+    assert listed == {*extras.PACKAGES, "all", "dev", "docs"}
     assert brought("all") >= set().union(*(brought(e) for e in listed - {"all", "microphone"}))
     assert not brought("evaluate") & {"torch", "tensorflow"}
 

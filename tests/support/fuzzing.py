@@ -296,6 +296,7 @@ def configurations(folder: Path, _: Path) -> Try:
     from advgan.networks.generator import GeneratorConfig
     from advgan.report import plan, policy
     from advgan.training import config as attacker
+    from speakerguard.settings import load_as
     from speakerguard.training import config
 
     root = Path(__file__).parents[2]
@@ -316,7 +317,7 @@ def configurations(folder: Path, _: Path) -> Try:
                 return
         schema = pick(rng, schemas)
         first_of(
-            lambda: config.load_as(path, schema),
+            lambda: load_as(path, schema),
             pick(
                 rng,
                 [

@@ -21,10 +21,10 @@ from advgan.report.pictures import draw_curves, draw_matrix
 from advgan.report.schema import (
     AttackSummary,
     Cell,
-    Check,
     Curve,
     CurvePoint,
     DefenceSummary,
+    LimitCheck,
     Rate,
     Report,
     RunProvenance,
@@ -105,7 +105,7 @@ def test_what_a_suite_calls_itself_makes_whole_xml() -> None:
     report = made("a", 0.5, 0.25)
     report.provenance.suite = "s\x1b"
     check = {"what": "x\x00\x1b", "attack": None, "limit": 0.1, "value": None, "passed": True}
-    report.verdict.checks = [Check.model_validate(check | {"note": "\x08"})]
+    report.verdict.checks = [LimitCheck.model_validate(check | {"note": "\x08"})]
     suite = ElementTree.fromstring(junit(report))
     assert suite.get("name") == r"speakerguard report s\x1b"
     assert suite[0].get("name") == r"x\x00\x1b"

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from advgan.report.bench import Row
-from advgan.report.runner import FORMAT, read_rows
+from advgan.report.bench import CaseResult
+from advgan.report.runner import FORMAT, journal_of, read_rows, rows_file
 from speakerguard.errors import UsageError
 
 HEADER = {"format": FORMAT, "digest": "d1"}
-ROW = {"key": "k1", **Row(3, 0, scores={"none": 0.5, "opus": None}, took=1.5).as_dict()}
+ROW = {"key": "k1", **CaseResult(3, 0, scores={"none": 0.5, "opus": None}, took=1.5).as_dict()}
 
 
 def listed(folder: Path, *lines: object) -> Path:
-    path = folder / "cases.jsonl"
+    path = rows_file(folder, "d1")
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -25,9 +25,9 @@ def test_rows_come_back_under_their_number_in_this_run(tmp_path: Path) -> None:
     path = listed(tmp_path, HEADER, ROW, other, failed)
     with path.open("a") as file:
         file.write('{"key": "k1", "pa')  # cut off by a kill
-    row = Row(3, 1, scores={"none": 0.5, "opus": None}, took=1.5)
-    assert read_rows(path, "d1", ["k0", "k1"]) == [row]
-    assert read_rows(tmp_path / "none", "d1", []) == []
+    row = CaseResult(3, 1, scores={"none": 0.5, "opus": None}, took=1.5)
+    assert read_rows(journal_of(tmp_path, "d1"), ["k0", "k1"]) == [row]
+    assert read_rows(journal_of(tmp_path / "none", "d1"), []) == []
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,6 @@ def test_rows_come_back_under_their_number_in_this_run(tmp_path: Path) -> None:
 def test_another_list_and_rows_of_another_shape_are_refused(
     lines: list[object], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"cases\.jsonl: no list of this run's cases.*--fresh"):
-        read_rows(listed(tmp_path, *lines), "d1", ["k1"])
+    listed(tmp_path, *lines)
+    with pytest.raises(UsageError, match=r"cases-d1\.jsonl: .*(damaged|other settings)"):
+        read_rows(journal_of(tmp_path, "d1"), ["k1"])
