@@ -216,4 +216,6 @@ def test_boxes_elements_and_frames_that_go_on_behind_the_end_are_noticed() -> No
         for cut in (1, 3):
             assert mediaboxes.cut_off(io.BytesIO(data[:-cut]), len(data) - cut)
     assert mediaboxes.cut_off(io.BytesIO(mp4[:16] + mp4[32:]), len(mp4) - 16)  # no index
+    for data in (b"", b"\x0b\x77", b"\xff\xfd", b"FLV", b"G", b"RIFF\0\0\0\0AVI "):
+        mediaboxes.cut_off(io.BytesIO(data), len(data))
     assert not mediaboxes.cut_off(io.BytesIO(b""), 0)
