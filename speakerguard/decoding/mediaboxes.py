@@ -42,7 +42,7 @@ def cut_off(file: Any, size: int) -> bool:
     if head[:1] == b"G" and size > 188:
         file.seek(188)
         return bool(file.read(1) == b"G" and size % 188)
-    if head[:2] == b"\x0b\x77" and head[5] >> 3 <= 10:
+    if head[:2] == b"\x0b\x77" and len(head) > 5 and head[5] >> 3 <= 10:
         return _walk(file, size, 0, 6, _ac3)
     if mpeg.other_layer(head):
         return _walk(file, size, 0, 4, _layer2)

@@ -131,11 +131,12 @@ def score_trials(
         told: makes of each file a recording that is read as it should be.
 
     Raises:
-        TrialError: a file is missing; the message names the trial's line. Or no trial is left.
+        TrialError: a file is missing, and must not be left out; the message names the trial's
+            line. Or no trial is left.
         AudioError, UsageError: as :func:`embed_files`.
     """
     models = models or {}
-    found = check_files(trials, root, models)
+    found = check_files(trials, root, models, None if left_out is None else left_out.recordings)
     files = {name: told(path) if told else path for name, path in found.items()}
     embeddings = embed_files(verifier, files.items(), seconds, progress, None, left_out)
     probes = embeddings

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.errors import TrialError, UsageError
+from speakerguard.errors import SpeakerguardError, TrialError, UsageError
 from speakerguard.evaluation.lists import is_plain, readings
 from speakerguard.files import replace_file
 from speakerguard.sound.audio import AUDIO_SUFFIXES
@@ -111,12 +111,16 @@ def read_trials(path: str | Path) -> list[Trial]:
 
 
 def check_files(
-    trials: Sequence[Trial], root: str | Path, models: Models | None = None
+    trials: Sequence[Trial],
+    root: str | Path,
+    models: Models | None = None,
+    left_out: dict[str, SpeakerguardError] | None = None,
 ) -> dict[str, Path]:
     """Where :func:`locate` finds each utterance of ``trials``, in order of appearance.
 
     Args:
         models: the recordings of enrolled models; other names are recordings themselves.
+        left_out: takes the files that are missing; without it they are an error, as are all.
 
     Raises:
         TrialError: a file is missing. The message names the trial line that asks for it, and
@@ -129,7 +133,10 @@ def check_files(
             asked.setdefault(name, trial.line)
     found = {name: locate(root, name) for name in asked}
     missing = [name for name, file in found.items() if file is None]
-    if missing:
+    if left_out is not None and len(missing) < len(found):
+        gone = {name: UsageError(f"{root / name}: no such file.") for name in missing}
+        left_out.update(gone)
+    elif missing:
         name = missing[0]
         more = f" ({len(missing) - 1} more missing)" if len(missing) > 1 else ""
         advice = "Give the folder that the names in the list start from."

@@ -301,11 +301,14 @@ def _open(name: str, file: Any, size: int, mended: Mended) -> Any:
     file.seek(0)
     head = file.read(10)
     file.seek(mpeg.id3_length(head) if head[:3] == b"ID3" else 0)
-    if mpeg.other_layer(file.read(2)) and (sound := _ffmpeg(name, view, size)) is not None:
+    other = mpeg.other_layer(file.read(2))
+    if other and (sound := _ffmpeg(name, view, size)) is not None:
         return sound
     try:
         if head[:2] == _SAMPLE_DUMP:
             raise RuntimeError("a MIDI sample dump")
+        if other:  # of which libsndfile reads a frame, and prints a line
+            raise RuntimeError("frames of layer 1 or 2")
         return soundfile.SoundFile(own(view), closefd=False)
     except (RuntimeError, TypeError) as error:
         reason = str(getattr(error, "error_string", error)).strip(" .").lower()

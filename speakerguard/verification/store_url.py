@@ -66,9 +66,10 @@ def place(location: str) -> Place:
 
 
 def hidden(location: str) -> str:
-    """A location without the password in it."""
+    """A location without the password in it, wherever drivers take one."""
     # the last @ ends a password, also where one within it was not encoded
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", location)
+    named = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", location)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", named)
 
 
 def _parse(url: str) -> sa.URL:

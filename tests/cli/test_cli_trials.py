@@ -82,6 +82,19 @@ def test_what_cannot_be_used_ends_nothing_that_may_go_on(run: Any, spoken: Path)
     assert (none.code, "no trial is left" in none.error) == (2, True)
 
 
+def test_a_missing_file_may_be_left_out_but_not_all(run: Any, spoken: Path) -> None:
+    Path("list").write_text("1 a_0 a_1\n0 a_0 b_1\n0 a_0 absent\n1 lost a_1\n")
+    given = ("score", "--trials", "list", "--out", "s")
+    refused = run(*given, "--root", spoken)
+    assert (refused.code, "(1 more missing)" in refused.error) == (2, True)
+    ran = run(*given, "--root", spoken, "--unusable", "skip")
+    assert (ran.code, ran.out) == (0, "2 scores in s\n")
+    assert "2 of 5 recordings left out:" in ran.error
+    assert "absent: no such file" in ran.error
+    elsewhere = run(*given, "--root", Path(), "--unusable", "skip")
+    assert (elsewhere.code, "(4 more missing)" in elsewhere.error) == (2, True)
+
+
 def test_embed_goes_on_without(run: Any, spoken: Path) -> None:
     files = [*sorted(spoken.iterdir()), Path("absent.wav")]
     refused = run("embed", *files, "--out", "x.npz")

@@ -202,6 +202,16 @@ def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatc
             read(data)
 
 
+def test_layer_2_without_the_package_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decoder_av, "installed", lambda: False)
+    frame = b"\xff\xfd\x44\x04" + bytes(188)  # 64 kbit/s at 48 kHz
+    with pytest.raises(NotAudioError, match=r"layer 1 or 2.*formats"):
+        read(frame * 20)
+    assert capfd.readouterr().err == ""
+
+
 def test_boxes_elements_and_frames_that_go_on_behind_the_end_are_noticed() -> None:
     mp4 = (
         b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\x10moov" + bytes(8) + b"\0\0\0\x20mdat" + bytes(24)
@@ -216,4 +226,6 @@ def test_boxes_elements_and_frames_that_go_on_behind_the_end_are_noticed() -> No
         for cut in (1, 3):
             assert mediaboxes.cut_off(io.BytesIO(data[:-cut]), len(data) - cut)
     assert mediaboxes.cut_off(io.BytesIO(mp4[:16] + mp4[32:]), len(mp4) - 16)  # no index
+    for data in (b"", b"\x0b\x77", b"\xff\xfd", b"FLV", b"G", b"RIFF\0\0\0\0AVI "):
+        mediaboxes.cut_off(io.BytesIO(data), len(data))
     assert not mediaboxes.cut_off(io.BytesIO(b""), 0)

@@ -423,6 +423,10 @@ def test_no_part_of_a_password_is_shown() -> None:
         ProfileStore("postgresql+nosuch://me:se@cr@et@host/voices")
     assert "cr@" not in str(caught.value)
     assert "me:***@host" in str(caught.value)
+    for name in ("password", "sslPassword", "passwd", "auth_token"):
+        with pytest.raises(StoreError) as caught:
+            ProfileStore(f"postgresql+nosuch://host/voices?user=me&{name}=s3cret&sslmode=require")
+        assert f"?user=me&{name}=***&sslmode=require" in str(caught.value)
 
 
 def test_a_locked_store_says_so(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
