@@ -48,8 +48,8 @@ class Speech:
     Attributes:
         name: what to call the recording in messages.
         samples: float32 (n,), 16 kHz, in [-1, 1], with what is not speech cut away.
-        kept: bool (frames,), which frames of :data:`.silero.FRAME` samples of the recording they are; its
-            last frame is filled up with silence.
+        kept: bool (frames,), which frames of :data:`.silero.FRAME` samples of the recording they
+            are; its last frame is filled up with silence.
         net_seconds: seconds of speech in it, padding not counted.
         total_seconds: seconds of the recording that were read.
         warnings: what lowers trust in it.
