@@ -72,5 +72,5 @@ def named(command: str = "") -> Iterator[None]:
         extra = whole if whole in bringing else bringing[0]
         raise MissingExtraError(
             f"this needs the package {package}, which is not installed: "
-            f"pip install 'speakerguard[{extra}]'."
+            f"pip install 'speakerguard[{extra}]', or '.[{extra}]' in a clone."
         ) from None

@@ -136,9 +136,9 @@ def verify(
         if answer.unit != "cosine":
             print(f"  cosine    {answer.cosine:+.3f}  of recording and profile alone")
         favours = "same" if answer.llr > 0 else "different"
-        print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
+        print(f"  LLR       {answer.llr:+6.2f}  natural log; favours {favours} speaker")
         if (real := answer.real_speech_llr) is not None:
-            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 is rejected")
+            print(f"  real      {real:+6.2f}  natural log; {countermeasure}; under 0 is rejected")
         print(f"  speech    {answer.net_seconds:.1f} s")
         print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.accepted else REJECT)
@@ -181,6 +181,6 @@ def identify(
             f"margin {answer.margin:g}; scores are {answer.unit.replace('cosine', 'cosines')}"
         )
         if (real := answer.real_speech_llr) is not None:
-            print(f"  real      {real:+.2f}  natural log; {countermeasure}; under 0 names nobody")
+            print(f"  real      {real:+6.2f}  natural log; {countermeasure}; under 0 names nobody")
         print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.speaker else REJECT)

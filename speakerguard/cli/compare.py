@@ -59,7 +59,7 @@ def compare(
         if answer.unit != "cosine":
             print(f"  cosine    {answer.cosine:+.3f}  of the two alone")
         favours = "same" if answer.llr > 0 else "different"
-        print(f"  LLR       {answer.llr:+.2f}  natural log; favours {favours} speaker")
+        print(f"  LLR       {answer.llr:+6.2f}  natural log; favours {favours} speaker")
         print(f"  speech    {answer.net_seconds[0]:.1f} s and {answer.net_seconds[1]:.1f} s")
         print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.accepted else REJECT)

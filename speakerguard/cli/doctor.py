@@ -142,7 +142,9 @@ def _extras() -> Iterator[Check]:
         if names
     ]
     value = ", ".join(whole) or "none"
-    advice = "To have one: pip install 'speakerguard[NAME]'" if rest else ""
+    advice = (
+        "To have one: pip install 'speakerguard[NAME]', or '.[NAME]' in a clone" if rest else ""
+    )
     yield Check(
         "extras", value + (f"; not installed: {', '.join(rest)}" if rest else ""), True, advice
     )
