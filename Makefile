@@ -34,6 +34,7 @@ $(STAMP): requirements.lock requirements-torch.lock pyproject.toml
 demo: $(STAMP) ## enrol speakers from real audio, verify true and false claims, save what happened
 	$(BIN)/python -m speakerguard.demo
 	$(BIN)/python -m advgan.demo
+	@echo "now 216 cases, every attack of the smoke suite on eight pairs of voices; this takes some minutes"
 	$(BIN)/speakerguard report --suite smoke --out out/demo/report --fail-on never
 
 report: $(STAMP) ## attack the guard in every known way: SUITE=smoke, MODEL=campplus, PAIRS=FILE, FAIL_ON=policy

@@ -74,7 +74,8 @@ def describe(converted: Converted) -> str:
         "pitch correlation": sound["pitch_correlation"],
     }
     figures = ", ".join(f"{name} {v:.2f}" for name, v in shown.items() if v is not None)
-    own = "; of the recording imitated" if converted.enrol == [converted.target] else ""
+    imitated = converted.enrol == [converted.target]
+    own = "; against a profile of the recording imitated" if imitated else ""
     llr = converted.detector_llr
     opinion = "no discriminator, or no speech" if llr is None else f"LLR {llr:+.2f} for real speech"
     fitted = f" fitted in {converted.steps} steps" if converted.steps else ""

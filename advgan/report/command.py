@@ -344,11 +344,13 @@ class _Bar:
     def __call__(self, done: int, total: int) -> None:
         self.bar.update(self.task, completed=done, total=total)
         if self.left is None:
-            self.left = TimeLeft(done)
+            self.left, self.before = TimeLeft(done), done
             return
         now = time.monotonic()
         if not self.terminal and now - self.said >= 20:
-            print(f"{done}/{total} cases, about {self.left(done, total)}", file=sys.stderr)
+            known = done - self.before >= 10  # cases of some attacks take many times others'
+            about = f", about {self.left(done, total)}" if known else ""
+            print(f"{done}/{total} cases{about}", file=sys.stderr)
             self.said = now
 
     def __exit__(self, *_: object) -> None:

@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 accept or success, 1 reject, 2 usage, 3 unusable audio, "
-    "4 no such or incompatible profile.",
+    "4 no such or incompatible profile, 70 a defect, 130 stopped by Ctrl-C.",
 )
 app.add_typer(cli_profiles.profiles, name="profiles")
 

@@ -37,7 +37,8 @@ def find_data() -> tuple[Path, str]:
 
     folder = OUT / "voices"
     synthesise(folder, speakers=SPEAKERS, utterances=ENROL + 1)
-    return folder, "synthetic voices, made just now: no real speech was found, so expect less of it"
+    about = "synthetic voices, made just now; real ones are those that SPEAKERGUARD_DATA names"
+    return folder, about
 
 
 def choose(root: Path) -> Chosen:

@@ -410,7 +410,7 @@ def test_what_is_enrolled_may_be_another_recording(
         name = f"{source.stem}_to_{target.stem}.json"
         records.append(json.loads((tmp_path / folder / name).read_text()))
     assert [record["enrol"] for record in records] == [[str(target)], [str(source)]]
-    assert ["of the recording imitated" in text for text in shown] == [True, False]
+    assert ["a profile of the recording imitated" in text for text in shown] == [True, False]
     assert records[1]["before"]["score"] > 0.99  # the source is what is enrolled
     with pytest.raises(SystemExit) as caught:
         infer.main(["-s", str(source), "-t", str(target.parent.parent), "--enrol", str(tmp_path),
