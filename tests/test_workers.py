@@ -15,7 +15,7 @@ for _ in work(time.sleep, [0.0] + [600.0] * 4, 2):
 CUTTING = """
 import time
 from pathlib import Path
-from speakerguard import data
+from speakerguard.training import data
 def cut(path):
     print("working", flush=True)
     time.sleep(600)
@@ -26,7 +26,7 @@ TRAINING = """
 import sys
 from pathlib import Path
 from support import training
-from speakerguard.train import GuardTask
+from speakerguard.training.guard_task import GuardTask
 training.take_buzzes_for_speech(__import__("pytest").MonkeyPatch())
 root = Path(sys.argv[1])
 corpus = training.make_corpus(root / "corpus")

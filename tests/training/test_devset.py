@@ -21,7 +21,7 @@ class Level(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, clip: Tensor) -> Tensor:
-        angle = clip.mean(dim=1)
+        angle = clip.abs().mean(dim=1)
         return torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
@@ -29,6 +29,7 @@ def record(path: Path, *levels: float) -> None:
     """One second of each level."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.repeat(np.array(levels, np.float32), 16_000)
+    samples[::2] *= -1  # an offset would be taken out
     soundfile.write(path, samples, 16_000, subtype="FLOAT")
 
 

@@ -59,7 +59,7 @@ def test_both_must_accept(
     assert (answer.accepted, answer.real_speech_llr) == (passes, llr)
     assert answer.reason == ("" if passes else "Ear takes it for made speech")
     assert replace(answer, accepted=True, reason="", real_speech_llr=None) == plain
-    found, named = alone.identify(path), guard.identify(path)
+    found, named = alone.identify(path, margin=0), guard.identify(path, margin=0)
     assert (found.speaker, found.real_speech_llr) == (name, None)
     assert (named.speaker, named.real_speech_llr) == (name if passes else None, llr)
     assert named.reason == answer.reason

@@ -107,6 +107,7 @@ def test_a_description_that_is_none(key: str, text: str | None, tmp_path: Path) 
     checkpoint.save("generator", Generator(GeneratorConfig(width=8, blocks=1)), path)
     metadata, state = read_tensors(path, "pt")
     metadata.pop(key)
+    metadata.pop("digest", None)  # as of an earlier version, whose description nothing vouches for
     write_tensors(path, state, metadata | ({} if text is None else {key: text}))
     if (key, text) == ("about", '{"width": 1e400}'):  # it may say anything
         checkpoint.load("generator", path)
