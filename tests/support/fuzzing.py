@@ -352,12 +352,12 @@ def reports(folder: Path, _: Path) -> Try:
         made = as_json(changed(rng, tree))
         path.write_bytes(damaged(rng, made) if rng.random() < 0.2 else made)
         lines = b"\n".join(map(as_json, changed(rng, rows))) + b"\n"
-        kept = folder / "rows"
+        kept = runner.rows_file(folder, "0")
         kept.write_bytes(damaged(rng, lines) if rng.random() < 0.2 else lines)
         first_of(
             lambda: leaderboard.table([compare.load_report(path), base]),
             lambda: compare.worse(compare.compare(compare.load_report(path), base, "earlier")),
-            lambda: runner.read_rows(kept, "0", ["0"]),
+            lambda: runner.read_rows(runner.journal_of(folder, "0"), ["0"]),
         )
 
     return one

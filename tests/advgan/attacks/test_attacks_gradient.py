@@ -197,7 +197,7 @@ def test_an_attack_that_knows_of_a_countermeasure_deceives_it_as_well(
     make, source, target = bench
     parts = {"parts": ["quantise", "countermeasure"]}
     standing = defence({name: parts} if name == "combined" else name)
-    attack = build("pgd", {"epsilon": 0.004, "steps": 12})
+    attack = build("pgd", {"epsilon": 0.004, "steps": 30})
     made = build("again-vc", {}).run(source, target, make())
     blind = attack.run(made, target, make())
     knowing = attack.run(made, target, make(defence=standing))
