@@ -33,6 +33,7 @@ from speakerguard.cli.options import (
     for_programs,
     make_verifier,
     print_json,
+    print_score,
     print_warnings,
 )
 from speakerguard.errors import UsageError
@@ -129,14 +130,7 @@ def verify(
         print_json(for_programs(answer, countermeasure))
     else:
         print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.speaker}")
-        print(
-            f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
-            f"({answer.operating_point})"
-        )
-        if answer.unit != "cosine":
-            print(f"  cosine    {answer.cosine:+.3f}  of recording and profile alone")
-        favours = "same" if answer.llr > 0 else "different"
-        print(f"  LLR       {answer.llr:+6.2f}  natural log; favours {favours} speaker")
+        print_score(answer, "recording and profile")
         if (real := answer.real_speech_llr) is not None:
             print(f"  real      {real:+6.2f}  natural log; {countermeasure}; under 0 is rejected")
         print(f"  speech    {answer.net_seconds:.1f} s")

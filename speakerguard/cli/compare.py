@@ -25,6 +25,7 @@ from speakerguard.cli.options import (
     for_programs,
     make_verifier,
     print_json,
+    print_score,
     print_warnings,
 )
 
@@ -52,14 +53,7 @@ def compare(
         print_json(for_programs(answer))
     else:
         print(f"{'ACCEPT' if answer.accepted else 'REJECT'}  {answer.first} and {answer.second}")
-        print(
-            f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
-            f"({answer.operating_point})"
-        )
-        if answer.unit != "cosine":
-            print(f"  cosine    {answer.cosine:+.3f}  of the two alone")
-        favours = "same" if answer.llr > 0 else "different"
-        print(f"  LLR       {answer.llr:+6.2f}  natural log; favours {favours} speaker")
+        print_score(answer, "the two")
         print(f"  speech    {answer.net_seconds[0]:.1f} s and {answer.net_seconds[1]:.1f} s")
         print_warnings(answer.warnings)
     raise typer.Exit(ACCEPT if answer.accepted else REJECT)

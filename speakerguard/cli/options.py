@@ -186,6 +186,18 @@ def print_json(answer: object) -> None:
     print(json.dumps(answer, ensure_ascii=False, indent=2))
 
 
+def print_score(answer: Verification | Comparison, of: str) -> None:
+    """Score, threshold, cosine of what was compared, and LLR, a line each."""
+    print(
+        f"  score     {answer.score:+.3f}  {answer.unit}; threshold {answer.threshold:+.3f} "
+        f"({answer.operating_point})"
+    )
+    if answer.unit != "cosine":
+        print(f"  cosine    {answer.cosine:+.3f}  of {of} alone")
+    favours = "same" if answer.llr > 0 else "different"
+    print(f"  LLR       {answer.llr:+6.2f}  natural log; favours {favours} speaker")
+
+
 def print_warnings(warnings: Iterable[Caution]) -> None:
     """What lowers trust in an answer, a line each."""
     for warning in warnings:
