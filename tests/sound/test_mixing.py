@@ -17,12 +17,12 @@ Samples = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def voices(speech: dict[str, list[Path]]) -> tuple[Samples, Samples]:
-    """Two speakers, about as loud and equally long."""
-    first, second = (read(clips[0]) for clips in list(speech.values())[:2])
-    length = min(len(first), len(second))
-    return (
-        first[:length] * np.float32(0.4 / np.abs(first).max()),
-        second[:length] * np.float32(0.4 / np.abs(second).max()),
+    """Two speakers, about as loud and equally long, without an offset of their own."""
+    clips = [read(clips[0]) for clips in list(speech.values())[:2]]
+    length = min(map(len, clips))
+    first, second = (clip[:length] - clip[:length].mean() for clip in clips)
+    return first * np.float32(0.4 / np.abs(first).max()), second * np.float32(
+        0.4 / np.abs(second).max()
     )
 
 
