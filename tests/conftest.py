@@ -14,11 +14,14 @@ import pytest
 if TYPE_CHECKING:
     from support.attacking import Make
 
-    from speakerguard.embedders.peers import CamPlusPlus
+    from speakerguard.embedders.peers_torch import CamPlusPlus
 
 Clips = dict[str, list[Path]]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads that spin slow small tensors down
+# Tests decide by the network of this repository where they name none: it is quick and lies beside.
+# What decides for users is tested in tests/embedders/test_fused.py and tests/cli/test_default.py.
+os.environ["SPEAKERGUARD_MODEL"] = "guard"
 
 
 MORE_WITH = {
@@ -166,7 +169,7 @@ def normalised_model(
 @pytest.fixture(scope="session")
 def campplus() -> "CamPlusPlus":
     """The teacher, where its weights lie in the cache already; tests never download them."""
-    from speakerguard.embedders.peers import CamPlusPlus
+    from speakerguard.embedders.peers_torch import CamPlusPlus
     from speakerguard.embedders.wheels import CAMPPLUS
 
     if not CAMPPLUS.present():

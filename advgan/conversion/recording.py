@@ -17,7 +17,7 @@ from speakerguard.sound.audio import (
     Waveform,
     open_recording,
 )
-from speakerguard.sound.speech import Speech, load_speech
+from speakerguard.sound.speech import TIGHT, Speech, load_speech
 
 PEAK = 0.99  # louder conversions are turned down
 PIECE_SECONDS = 30.0  # converted at once
@@ -72,7 +72,7 @@ class Decoded:
             AudioError: it is silent, holds no speech, or is too short.
         """
         speech = self.speech or load_speech(self.source)  # which says what is wrong
-        waveform = speech.samples if speech_only else self.waveform
+        waveform = speech.within(TIGHT) if speech_only else self.waveform
         seconds = len(waveform) / SAMPLE_RATE
         least = MIN_FRAMES * STANDARD.hop / STANDARD.sample_rate
         if seconds < least:

@@ -20,7 +20,7 @@ from speakerguard.errors import AudioError, CheckpointError
 from speakerguard.processes import Remade, torch_may_fork
 from speakerguard.sound import audio
 from speakerguard.sound.audio import AudioSource
-from speakerguard.sound.speech import Speech, load_speech
+from speakerguard.sound.speech import TIGHT, Speech, load_speech
 from speakerguard.verification.cohort import cosines
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
@@ -118,7 +118,7 @@ class Detector(Remade):
         Raises:
             AudioError: the recording cannot be judged.
         """
-        speech = speech_of(source).samples  # as in training, without silences
+        speech = speech_of(source).within(TIGHT)  # as in training, without silences
         wide = soxr.resample(speech, audio.SAMPLE_RATE, STANDARD.sample_rate, "HQ")
         with torch.inference_mode():
             return float(self._llr(torch.from_numpy(levelled(wide))[None]))

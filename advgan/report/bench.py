@@ -23,7 +23,7 @@ from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import AudioError, SpeakerguardError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
 from speakerguard.sound.corpus import find_utterances, speaker_of
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import TIGHT, load_speech
 from speakerguard.sound.voice import pitch_of
 from speakerguard.verification.profile import centroid
 from speakerguard.verification.verifier import Verifier
@@ -194,7 +194,7 @@ class Bench:
                 row.peers[name] = None
 
     def _load(self, name: str) -> Waveform:
-        speech = load_speech(self.plan.root / name).samples
+        speech = load_speech(self.plan.root / name).within(TIGHT)
         return speech[: int(self.plan.suite.seconds * SAMPLE_RATE)]
 
     def _bystander(self, pair: int) -> Waveform:
@@ -227,7 +227,8 @@ class Bench:
             if len(found) == count:
                 break
             try:
-                found.append(load_speech(self.plan.train / paths[index], min_seconds=2.0).samples)
+                speech = load_speech(self.plan.train / paths[index], min_seconds=2.0)
+                found.append(speech.within(TIGHT))
             except AudioError:
                 continue
         return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speakerguard.cli.options import DEFAULT_MODEL
+from speakerguard.cli.options import TRAINED_MODEL
 from speakerguard.errors import AudioError, UsageError, printable, printable_lines
 from speakerguard.progress import TimeLeft
 
@@ -61,7 +61,7 @@ def report(
     for variable in ("OMP_NUM_THREADS", "SPEAKERGUARD_THREADS"):  # before torch: workers instead
         os.environ.setdefault(variable, "1")
     options = ReportOptions(
-        suite=suite, model=DEFAULT_MODEL if model == "default" else model, pairs=pairs, root=root,
+        suite=suite, model=TRAINED_MODEL if model == "default" else model, pairs=pairs, root=root,
         out=out, point=point, policy=policy, compare=compare, fail_on=tuple(fail_on or ["policy"]),
         workers=workers or os.cpu_count() or 1, seed=seed, train=train, media=media, fresh=fresh,
     )  # fmt: skip

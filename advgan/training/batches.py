@@ -15,7 +15,7 @@ from advgan.training.config import AttackerRunConfig
 from speakerguard.progress import Tell
 from speakerguard.sound import audio
 from speakerguard.sound.corpus import spread
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import TIGHT, load_speech
 from speakerguard.sound.voice import at_speed, invent_voice
 from speakerguard.training.data import SpeechSet, default_workers, prepare, stretch
 
@@ -152,7 +152,8 @@ def load_dev(config: AttackerRunConfig) -> list[DevPair]:
 
     def clip_of(name: str) -> Tensor:
         if name not in clips:
-            samples = load_speech(config.data.dev / name).samples[: 6 * audio.SAMPLE_RATE]
+            speech = load_speech(config.data.dev / name).within(TIGHT)
+            samples = speech[: 6 * audio.SAMPLE_RATE]
             clips[name] = torch.from_numpy(levelled(samples[: len(samples) // UNIT * UNIT]))
         return clips[name]
 

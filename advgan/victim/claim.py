@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advgan.victim.network import network_of
 from advgan.victim.pcm import from_pcm, straight_through, to_pcm
 from advgan.victim.plugins import NotRunError
 from advgan.victim.scores import Scores
-from speakerguard.embedders.peers import PEERS
 from speakerguard.errors import AudioError
-from speakerguard.network import checkpoint
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.sound.speech import FRAME, load_speech
+from speakerguard.sound.speech import FRAME, PAD, TIGHT, load_speech, widened
 
 if TYPE_CHECKING:
     from advgan.victim.defences import Defence
@@ -78,17 +77,7 @@ class Model:
         Raises:
             NotRunError: the model has no torch network.
         """
-        network: nn.Module
-        if self.embedder.name in PEERS:
-            network = PEERS[self.embedder.name]()
-        elif (self.embedder.folder / checkpoint.MODEL_FILE).is_file():
-            network, _ = checkpoint.load(self.embedder.folder / checkpoint.MODEL_FILE)
-        else:
-            raise NotRunError(
-                f"{self.embedder.name} has no torch network to take "
-                "gradients of: name the model that it was made of."
-            )
-        return network.eval().requires_grad_(False)
+        return network_of(self.embedder)
 
     @cached_property
     @torch.inference_mode(False)
@@ -184,9 +173,9 @@ class Guard:
             views = self.defence.views(waveform.detach().numpy(), self.rng)
             # Rounded as by the verifier, since that fills what a filter empties.
             seen = [from_pcm(to_pcm(view)) for view in views]
-            speech = [_speech_of(straight_through(waveform, view)) for view in seen]
-            raised = self.defence.to_raise(self._scores(speech))
-            if (llr := self.defence.realness(speech[0])) is not None:
+            passed = [straight_through(waveform, view) for view in seen]
+            raised = self.defence.to_raise(self._scores(map(_speech_of, passed)))
+            if (llr := self.defence.realness(_speech_of(passed[0], TIGHT))) is not None:
                 raised = raised - PER_NAT * (SURE - llr).clamp(min=0)
             found.append(raised)
         return torch.stack(found)
@@ -218,11 +207,12 @@ class Guard:
         return self.bystander()
 
 
-def _speech_of(waveform: Tensor) -> Tensor:
+def _speech_of(waveform: Tensor, pad: int = PAD) -> Tensor:
     """What the verifier would hear of ``waveform`` (n,), with its gradient."""
     try:
-        kept = load_speech((to_pcm(waveform.detach().numpy()), SAMPLE_RATE)).kept
+        spoken = load_speech((to_pcm(waveform.detach().numpy()), SAMPLE_RATE)).spoken
     except AudioError:
         return waveform
+    kept = widened(spoken, pad)
     frames = nn.functional.pad(waveform, (0, -len(waveform) % FRAME)).view(-1, FRAME)
     return frames[torch.from_numpy(kept.nonzero()[0])].flatten()

@@ -18,6 +18,7 @@ import typer
 from speakerguard.cli import claims, quiet
 from speakerguard.cli import compare as cli_compare
 from speakerguard.cli import export as cli_export
+from speakerguard.cli import models as cli_models
 from speakerguard.cli import profiles as cli_profiles
 from speakerguard.cli import trials as cli_trials
 from speakerguard.cli import voices as cli_voices
@@ -86,6 +87,7 @@ def convert(source: Path, out: Path) -> None:
 app.command()(cli_export.export)
 app.command()(cli_export.quantise)
 app.command()(cli_voices.voices)
+app.command()(cli_models.models)
 
 
 @app.command()

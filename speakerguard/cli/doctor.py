@@ -332,7 +332,7 @@ def _engine() -> Iterator[Check]:
     try:
         engine, threads = engines.settings()
         if engine != "auto":
-            engines.load(checkpoint.DEFAULT)
+            engines.load(checkpoint.TRAINED)
     except SpeakerguardError as error:
         advice = f"Set or unset {engines.ENGINE_VARIABLE} and {engines.THREADS_VARIABLE}."
         yield Check("engine", str(error), False, advice)

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from speakerguard.cli.options import DEFAULT_MODEL, Model
+from speakerguard.cli.options import TRAINED_MODEL, Trained
 
 
 def export(
     to: Annotated[str, typer.Option(help="onnx, openvino, keras, saved_model or litert.")],
-    model: Model = DEFAULT_MODEL,
+    model: Trained = TRAINED_MODEL,
     out: Annotated[
         Path | None, typer.Option(help="What to write; beside the weights if not given.")
     ] = None,
@@ -31,7 +31,7 @@ def quantise(
     trials: Annotated[Path, typer.Option(help="Trial list to judge the result by.")],
     root: Annotated[Path, typer.Option(help="Folder that the list's paths are relative to.")],
     out: Annotated[Path, typer.Option(help="Folder of the 8-bit model.")],
-    model: Model = DEFAULT_MODEL,
+    model: Trained = TRAINED_MODEL,
 ) -> None:
     """Make an 8-bit model of a guard, and say what that costs in error rates."""
     from speakerguard.evaluation.quantise import quantise as run

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 Model = Annotated[
     str,
     typer.Option(
-        help="Name of a shipped guard, or the folder of one; ./NAME where a name is both."
+        help="Name of a model, as `speakerguard models` lists them, or the folder of one; ./NAME "
+        "where a name is both.",
+        envvar="SPEAKERGUARD_MODEL",
     ),
+]
+Trained = Annotated[
+    str,
+    typer.Option("--model", help="Name of a guard trained here, or the folder of one."),
 ]
 _SQLITE = r"sqlite(\+\w+)?:/{2,3}"
 _PASSING = re.compile(
@@ -115,7 +121,7 @@ CountermeasureName = Annotated[
         "--countermeasure", help="Accept only what this one takes for real speech: discriminator."
     ),
 ]
-DEFAULT_MODEL = "guard"
+DEFAULT_MODEL, TRAINED_MODEL = "fused", "guard"  # as in speakerguard.network.checkpoint
 ACCEPT, REJECT = 0, 1  # exit codes
 ScoreNorm = Annotated[
     bool | None,

@@ -140,9 +140,10 @@ def evaluate(
     from speakerguard.evaluation.plots import plot_det, plot_scores
     from speakerguard.evaluation.trials import read_scores, read_trials
     from speakerguard.files import replace_file
+    from speakerguard.network import checkpoint
 
     if scores is not None:
-        other = None if model == DEFAULT_MODEL else model
+        other = None if model == checkpoint.default() else model
         asked = {"--trials": trials, "--seconds": seconds, "--babble": babble, "--model": other,
                  "--engine": engine, "--score-norm": score_norm,
                  "--enrolment-map": enrolment_map}  # fmt: skip

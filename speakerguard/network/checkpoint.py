@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 FORMAT = "speakerguard-model-1"
 MODEL_FILE, ONNX_FILE = "model.safetensors", "model.onnx"
+MEMBERS_FILE = "members.json"  # of a fused model, see :mod:`speakerguard.embedders.fused`
 CALIBRATION_FILE = "calibration.json"
 NORMALISED_FILE = "calibration-asnorm.json"  # of scores normalised by a cohort
-DEFAULT = "guard"
+DEFAULT = "fused"  # decides where nobody says otherwise
+TRAINED = "guard"  # what is trained, exported and attacked, where nobody says otherwise
+MODEL_VARIABLE = "SPEAKERGUARD_MODEL"
 _COPY = "Copy or download it again."
 PEER_NAMES = ("campplus", "resemblyzer")  # see :mod:`speakerguard.embedders.peers`
 
@@ -52,6 +55,11 @@ def folder() -> Path:
     return root / "checkpoints" if checkout else inside
 
 
+def default() -> str:
+    """The model that decides where none is named: ``SPEAKERGUARD_MODEL``, else :data:`DEFAULT`."""
+    return os.environ.get(MODEL_VARIABLE) or DEFAULT
+
+
 def guards(files: Sequence[str] = (MODEL_FILE, ONNX_FILE)) -> list[str]:
     """Names of the shipped guards that have one of ``files``, without peers and attackers."""
     found = {path.parent for name in files for path in folder().glob(f"*/{name}")}
@@ -60,7 +68,7 @@ def guards(files: Sequence[str] = (MODEL_FILE, ONNX_FILE)) -> list[str]:
 
 def available() -> list[str]:
     """Names that can be given as ``--model``: guards and peers."""
-    return sorted({*guards(), *PEER_NAMES})
+    return sorted({*guards((MODEL_FILE, ONNX_FILE, MEMBERS_FILE)), *PEER_NAMES})
 
 
 def is_name(model: str | os.PathLike[str]) -> bool:

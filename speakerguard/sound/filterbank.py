@@ -1,7 +1,8 @@
 """From frames of a waveform to the energy in bands, and what every filterbank at 16 kHz shares.
 
-Two mel scales are in use, of two traditions: HTK's (:func:`mel_filters`), which the guard learned
-with, and Kaldi's (:func:`kaldi_filters`), which CAM++ and most foreign models did.
+Three mel scales are in use, of three traditions: HTK's (:func:`mel_filters`), which the guard
+learned with; Kaldi's (:func:`kaldi_filters`), which CAM++ and most foreign models did; and Slaney's
+(:func:`slaney_filters`), which Resemblyzer did.
 """
 
 from __future__ import annotations
@@ -79,6 +80,27 @@ def kaldi_filters(bands: int, low: float, high: float) -> npt.NDArray[np.float64
     rising = (bins - edges[:-2, None]) / (edges[1] - edges[0])
     falling = (edges[2:, None] - bins) / (edges[1] - edges[0])
     return np.maximum(0, np.minimum(rising, falling))
+
+
+def slaney_filters(bands: int, size: int) -> npt.NDArray[np.float64]:
+    """Triangles of area 1, linear in Hz to 1 kHz and logarithmic above: (bands, size // 2 + 1).
+
+    Malcolm Slaney's Auditory Toolbox; equal to ``librosa.filters.mel`` at 16 kHz as it is.
+
+    >>> slaney_filters(40, 400).shape
+    (40, 201)
+    """
+    linear, octave = 200 / 3, np.log(6.4) / 27  # Hz, and logarithm, of one step
+    top = 1_000 / linear + np.log(SAMPLE_RATE / 2 / 1_000) / octave
+    steps = np.linspace(0, top, bands + 2)
+    above = 1_000 * np.exp(octave * np.maximum(steps - 1_000 / linear, 0))
+    edges = np.where(steps * linear < 1_000, steps * linear, above)
+    bins = np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    height = 2 / (edges[2:] - edges[:-2])
+    filters: npt.NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    return filters * height[:, None]
 
 
 def dft_basis(window: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:

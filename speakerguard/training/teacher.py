@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from speakerguard.embedders.peers import CamPlusPlus
+from speakerguard.embedders.peers_torch import CamPlusPlus
 from speakerguard.files import whole_file
 from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.sound.filterbank import HOP

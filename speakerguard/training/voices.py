@@ -22,7 +22,7 @@ import numpy.typing as npt
 import soundfile
 import torch
 
-from speakerguard.embedders.peers import CamPlusPlus
+from speakerguard.embedders.peers_torch import CamPlusPlus
 from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file, whole_file
 from speakerguard.journal import Journal

@@ -44,7 +44,8 @@ class Verifier:
     False
 
     Args:
-        model: name of a shipped checkpoint, the folder of one, or a peer's name.
+        model: name of a shipped checkpoint, the folder of one, or a peer's name; None takes
+            ``SPEAKERGUARD_MODEL``, else the most accurate, ``fused``.
         store: a profile store, its URL or path; None for the user's own.
         engine, threads: what runs the checkpoint; see :func:`speakerguard.embedders.load.load`.
         score_norm: set scores against the model's cohort of strangers; None does so where it has
@@ -60,7 +61,7 @@ class Verifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = checkpoint.DEFAULT,
+        model: str | os.PathLike[str] | None = None,
         store: ProfileStore | str | os.PathLike[str] | None = None,
         engine: str | None = None,
         threads: int | None = None,
@@ -68,6 +69,7 @@ class Verifier:
         countermeasure: Countermeasure | str | None = None,
     ) -> None:
         self.second_opinion = SecondOpinion(countermeasure)
+        model = checkpoint.default() if model is None else model
         self.embedder = engines.load(model, engine, threads)
         self.model = self.embedder.name
         self.fingerprint = self.embedder.fingerprint

@@ -14,7 +14,8 @@ import platformdirs
 import pytest
 import torch
 
-from speakerguard.embedders.peers import PEERS, CamPlusPlus, PeerEmbedder
+from speakerguard.embedders import peers
+from speakerguard.embedders.peers_torch import PEERS, CamPlusPlus, TorchPeerEmbedder
 from speakerguard.embedders.wheels import CAMPPLUS
 from speakerguard.errors import CheckpointError
 
@@ -22,11 +23,11 @@ Sound = Callable[..., npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module", params=sorted(PEERS))
-def peer(request: pytest.FixtureRequest) -> PeerEmbedder:
+def peer(request: pytest.FixtureRequest) -> TorchPeerEmbedder:
     wheel = PEERS[request.param].wheel
     if not wheel.present():
         pytest.skip(f"{wheel.requirement} is not in the cache; using this peer fetches it")
-    return PeerEmbedder(request.param)
+    return TorchPeerEmbedder(request.param)
 
 
 def kaldi_fbank(waveform: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -64,7 +65,7 @@ def test_front_end_is_kaldis(campplus: CamPlusPlus, sound: Sound) -> None:
     np.testing.assert_allclose(bands.numpy(), expected, atol=2e-3)
 
 
-def test_peers_know_speakers_apart(peer: PeerEmbedder, shared: Path) -> None:
+def test_peers_know_speakers_apart(peer: TorchPeerEmbedder, shared: Path) -> None:
     from speakerguard.sound.speech import load_speech
 
     folders = sorted(p for p in (shared / "corpus/dev/vctk").iterdir() if p.is_dir())[:2]
@@ -74,6 +75,31 @@ def test_peers_know_speakers_apart(peer: PeerEmbedder, shared: Path) -> None:
     cosine = embeddings @ embeddings.T
     assert cosine.diagonal() == pytest.approx(np.ones(4), abs=1e-5)
     assert min(cosine[0, 1], cosine[2, 3]) > cosine[:2, 2:].max() + 0.02
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1.0, 1.61, 3.3, 9.0])
+def test_without_torch_embeddings_are_the_same(
+    peer: TorchPeerEmbedder, seconds: float, sound: Sound
+) -> None:
+    clip = sound(int(16_000 * seconds), 1)
+    other = peers.PEERS[peer.name](1)
+    np.testing.assert_allclose(other.embed([clip]), peer.embed([clip]), rtol=0, atol=1e-4)
+    assert (other.fingerprint, other.dimension) == (peer.fingerprint, peer.dimension)
+
+
+def test_a_network_in_the_cache_that_is_damaged_is_not_run(
+    peer: TorchPeerEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = PEERS[peer.name].wheel
+    shutil.copytree(wheel.folder, tmp_path / wheel.folder.name)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path)
+    peers.PEERS[peer.name]()
+    (made,) = (tmp_path / "networks").iterdir()
+    content = bytearray(made.read_bytes())
+    content[len(content) // 2] ^= 1
+    made.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"is damaged.* Remove it, and it is made again"):
+        peers.PEERS[peer.name]()
 
 
 def test_other_files_than_the_published_are_not_run(

@@ -21,7 +21,7 @@ from speakerguard.embedders import load as engines
 from speakerguard.embedders.contract import Embedder
 from speakerguard.embedders.guard import OnnxEmbedder, TorchEmbedder
 from speakerguard.embedders.load import ENGINES
-from speakerguard.embedders.peers import PEERS
+from speakerguard.embedders.peers_torch import PEERS
 from speakerguard.errors import CheckpointError, UsageError
 from speakerguard.export.formats import export
 from speakerguard.network import checkpoint

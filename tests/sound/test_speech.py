@@ -10,8 +10,15 @@ import soxr
 
 from speakerguard.errors import AudioError, NoSpeechError, SilentAudioError
 from speakerguard.sound import speech as module
-from speakerguard.sound.audio import read
-from speakerguard.sound.speech import FRAME, Speech, SpeechDetector, load_speech
+from speakerguard.sound.audio import BLOCK_SECONDS, read
+from speakerguard.sound.speech import (
+    FRAME,
+    PAD,
+    TIGHT,
+    Speech,
+    SpeechDetector,
+    load_speech,
+)
 
 Samples = npt.NDArray[np.float32]
 Clips = dict[str, list[Path]]
@@ -95,7 +102,7 @@ def test_net_seconds_are_plausible(speech: Clips) -> None:
     assert share > 0.5
     for clip in found:
         assert clip.samples.dtype == np.float32
-        padding = len(clip.samples) / 16_000 - clip.net_seconds
+        padding = len(clip.within(TIGHT)) / 16_000 - clip.net_seconds
         assert 0 <= padding < 0.3 * clip.net_seconds + 0.2
 
 
@@ -106,6 +113,37 @@ def test_silence_around_speech_is_not_speech(clip: Samples) -> None:
     assert among.total_seconds == pytest.approx(alone.total_seconds + 10)
     assert among.net_seconds == pytest.approx(alone.net_seconds, rel=0.1)
     assert len(among.samples) < len(clip) + 16_000
+
+
+def test_pauses_are_kept_to_either_side_of_speech(clip: Samples) -> None:
+    pause = np.zeros(16_000 * 5, np.float32)
+    found = load_speech((np.concatenate([clip, pause, clip]), 16_000))
+    spoken = np.flatnonzero(found.spoken)
+    distance = np.abs(np.arange(len(found.spoken))[:, None] - spoken).min(axis=1)
+    np.testing.assert_array_equal(found.kept, distance <= PAD)
+    assert len(found.within(0)) == len(spoken) * FRAME
+    np.testing.assert_array_equal(found.within(PAD), found.samples)
+    assert len(found.within(0)) < len(found.within(TIGHT)) < len(found.samples)
+
+
+def test_padding_reaches_over_the_borders_of_blocks(clip: Samples) -> None:
+    pause = np.zeros(FRAME * 20, np.float32)
+    whole = np.concatenate([np.tile(np.concatenate([clip, pause]), 30)])
+    assert len(whole) > BLOCK_SECONDS * 16_000
+    found = load_speech((whole, 16_000))
+    near = np.convolve(found.spoken, np.ones(2 * PAD + 1), "same") > 0.5
+    np.testing.assert_array_equal(found.kept, near)
+
+
+@pytest.mark.parametrize("seconds", [0.032, 0.5, 1.0, 99.0])
+def test_the_first_seconds_of_speech_are_of_speech(clip: Samples, seconds: float) -> None:
+    found = load_speech((clip, 16_000))
+    first = found.first(seconds)
+    assert first.net_seconds == pytest.approx(min(seconds, found.net_seconds), abs=0.032)
+    assert first.net_seconds == pytest.approx(first.spoken.sum() * FRAME / 16_000)
+    np.testing.assert_array_equal(first.samples, found.samples[: len(first.samples)])
+    assert len(first.samples) == first.kept.sum() * FRAME
+    assert not first.spoken[np.flatnonzero(first.kept)[-1] + 1 :].any()
 
 
 def test_the_onset_is_kept(clip: Samples) -> None:

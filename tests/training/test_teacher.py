@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from speakerguard.embedders.peers import CamPlusPlus
+from speakerguard.embedders.peers_torch import CamPlusPlus
 from speakerguard.sound.voice import at_speed
 from speakerguard.training import teacher
 from speakerguard.training.data import SpeechSet
