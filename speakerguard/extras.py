@@ -16,7 +16,7 @@ PACKAGES = {  # by the name they are imported as; of several extras the first on
     "evaluate": ("matplotlib", "pydantic", "scipy", "yaml"),
     "demo": ("espeakng_loader",),
     "attack": ("torch", "librosa", "pocketsphinx", "speechmos", "espeakng_loader"),
-    "export": ("torch", "onnx"),
+    "export": ("torch",),
     "formats": ("av",),
     "microphone": ("sounddevice",),
     "openvino": ("openvino",),

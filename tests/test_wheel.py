@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from support.installing import Installed
 
+from speakerguard.embedders.wheels import WHEELS
 from speakerguard.sound.audio import read
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "speakerguard", "advgan", "checkpoints")
+SMALL = ("--model", "guard-int8")  # whose weights are all inside
 INSIDE = "speakerguard/_checkpoints/"
 
 
@@ -40,9 +42,10 @@ def test_the_models_travel_in_a_place_that_is_nobody_elses(wheel: Path) -> None:
     shipped = ROOT / "checkpoints"
     wanted = [
         path.relative_to(shipped).as_posix()
-        for pattern in ("*.safetensors", "model.onnx", "calibration*.json", "README.md")
+        for pattern in ("*.safetensors", "m*.json", "model.onnx", "calibration*.json", "README.md")
         for path in shipped.glob(f"*/{pattern}")
     ]
+    wanted.append("figures.json")
     assert carried == set(wanted)
     assert len(wanted) > 25
     modules = {
@@ -69,7 +72,7 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def alice(core: Installed, speech: dict[str, list[Path]]) -> tuple[Path, Path]:
     """Another recording of who is enrolled as alice, and one of somebody else."""
     own, other = list(speech.values())[:2]
-    done = core.run("speakerguard", "enroll", "alice", *own[:3])
+    done = core.run("speakerguard", "enroll", *SMALL, "alice", *own[:3])
     assert done.returncode == 0, done.stderr
     return own[3], other[3]
 
@@ -92,10 +95,17 @@ def test_the_doctor_finds_the_installed_core_sound(core: Installed) -> None:
     assert checks["extras"]["value"].startswith("none; not installed: attack, demo, evaluate, ")
 
 
-@pytest.mark.parametrize("model", ["guard", "guard-int8", "hardened"])
+@pytest.mark.parametrize("model", ["guard", "guard-int8", "hardened", "fused"])
 def test_the_core_verifies_and_identifies(
     core: Installed, alice: tuple[Path, Path], speech: dict[str, list[Path]], model: str
 ) -> None:
+    if model == "fused":
+        for wheel in WHEELS.values():
+            if not wheel.present():
+                pytest.skip(f"{wheel.requirement} is not in the cache")
+            cached = core.home / wheel.folder.relative_to(Path.home())
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            cached.symlink_to(wheel.folder)
     store = core.home / f"{model}.db"
     named = ("--model", model, "--store", store)
     for name, files in zip(("alice", "bob"), speech.values(), strict=False):
@@ -113,8 +123,8 @@ def test_the_core_verifies_and_identifies(
 
 def test_the_core_follows_a_pipe(core: Installed, alice: tuple[Path, Path]) -> None:
     pcm = (32_767 * read(alice[0])).astype("<i2").tobytes()
-    done = core.run("speakerguard", "verify", "--stream", "--json", "alice", "-", feed=pcm)
-    whole = core.run("speakerguard", "verify", "--json", "alice", alice[0])
+    done = core.run("speakerguard", "verify", *SMALL, "--stream", "--json", "alice", "-", feed=pcm)
+    whole = core.run("speakerguard", "verify", *SMALL, "--json", "alice", alice[0])
     streamed, offline = (json.loads(run.stdout) for run in (done, whole))
     assert streamed["decision"] == offline["decision"]
     assert streamed["score"] == pytest.approx(offline["score"], abs=0.02)  # 16 bits

@@ -1,12 +1,13 @@
 """Measure the guard beside its peers on one trial list; renew every table made from that.
 
-    python tools/results.py [--systems guard guard+asnorm campplus resemblyzer]
+    python tools/results.py [--systems fused+asnorm guard+asnorm campplus resemblyzer]
 
 A system is a model by plain cosines, or with its scores set against its cohort, as it decides by
 default. Each one's figures go to ``results.json`` or ``results-asnorm.json`` in the model's folder
 below ``checkpoints/``, with pictures of the scores that the guard decides by. Figures of the same
 weights on the same list are kept, unless ``--again``; scores are kept in ``runs/results``. Systems
-are compared with CAM++ by the interval of the difference over the same draws of speakers.
+are compared with CAM++ by the interval of the difference over the same draws of speakers. Calls and
+people's own phones, in ``dev_phones`` beside the root, are judged by thresholds set without them.
 
 What stands between ``<!-- results -->`` and ``<!-- /results -->`` on the pages (all systems) and in
 a model's card (its own) is replaced; nothing in there is written by hand.
@@ -35,7 +36,8 @@ from speakerguard.evaluation.plots import plot_det, plot_scores
 from speakerguard.evaluation.trials import ScoreTable, Trial, read_trials
 from speakerguard.files import replace_file, replace_section, whole_file
 from speakerguard.network import checkpoint
-from speakerguard.sound.corpus import speaker_of
+from speakerguard.sound.corpus import source_of, speaker_of
+from speakerguard.sound.speech import PAD
 from speakerguard.verification.calibration import CalibrationFile
 from speakerguard.verification.scoring import Scoring
 from speakerguard.verification.verifier import Verifier
@@ -47,7 +49,14 @@ CONDITIONS: dict[str, dict[str, float]] = {
     "babble 5 dB": {"babble": 5.0},
 }
 NORMALISED = "+asnorm"
+SYSTEMS = [
+    *("fused+asnorm", "guard+asnorm", "guard-int8+asnorm"),
+    *("campplus", "campplus+asnorm", "resemblyzer", "resemblyzer+asnorm"),
+]
 REFERENCE = "campplus"  # what the others are compared with
+PHONES = "dev_phones"
+CLASSES = ("target", "nontarget")
+DET = ROOT / "results" / "det.png"
 KEPT = ROOT / "runs" / "results"
 Results = dict[str, Any]
 
@@ -55,8 +64,7 @@ Results = dict[str, Any]
 def main() -> None:
     """Measure what is not measured yet, then write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    systems = [checkpoint.DEFAULT, checkpoint.DEFAULT + NORMALISED, "campplus", "resemblyzer"]
-    parser.add_argument("--systems", nargs="+", default=systems)
+    parser.add_argument("--systems", nargs="+", default=SYSTEMS)
     parser.add_argument("--root", type=Path, default=SPEECH)
     parser.add_argument("--again", action="store_true", help="measure even what was measured")
     options = parser.parse_args()
@@ -64,7 +72,8 @@ def main() -> None:
     if REFERENCE in found:
         for name in found.keys() - {REFERENCE}:
             found[name] = compared(found[name], found[REFERENCE], options.root)
-    renew("results", f"{table(found)}\n\n{unseen(found)}")
+    picture(found, options.root)
+    renew("results", f"{table(found)}\n\n{unseen(found)}\n\n{phones(found)}")
     for model in {name.removesuffix(NORMALISED) for name in found}:
         own = {name: r for name, r in found.items() if name.removesuffix(NORMALISED) == model}
         replace_section(checkpoint.folder() / model / "README.md", "results", card(own))
@@ -79,6 +88,7 @@ def measure(system: str, root: Path, again: bool) -> Results:
         "system": system,
         "fingerprint": verifier.scoring.fingerprint,
         "version": __version__,
+        "padding": PAD,
         "trials_sha256": digest,
     }
     path = file_of(verifier)
@@ -100,12 +110,29 @@ def measure(system: str, root: Path, again: bool) -> Results:
         },
         "held_out": {n: asdict(held_out(tables["full"], t)) for n, t in tables.items()},
     }
+    if (calls := root.parent / PHONES / "trials.txt").exists():
+        results["phones"] = on_phones(verifier, read_trials(calls), calls.parent)
     replace_file(path, json.dumps(results, indent=2) + "\n")
     default = Scoring(path.parent, verifier.fingerprint)
     decides = default.unit == verifier.scoring.unit
     if (path.parent / checkpoint.MODEL_FILE).exists() and decides:
         _draw(verifier, tables)
     return results
+
+
+def on_phones(verifier: Verifier, trials: list[Trial], root: Path) -> Results:
+    """By source: equal error rate, and what the default threshold, set elsewhere, does there."""
+    point = verifier.calibration.point()
+    table = scored(verifier, trials, root, "full")
+    sources = np.array([source_of(name) for name in table.enrol])
+    found = {}
+    for source in sorted(set(sources)):
+        of = [table.scores[(table.labels == k) & (sources == source)] for k in CLASSES]
+        curve = det_curve(*of)
+        p_miss, p_fa = curve.rates_at(point.threshold)
+        found[source] = {"eer": curve.eer().rate, "p_fa": p_fa, "p_miss": p_miss}
+        print(f"{verifier.model}, {source}: {found[source]}", flush=True)
+    return found
 
 
 def load(system: str) -> Verifier:
@@ -124,7 +151,7 @@ def scored(
 ) -> ScoreTable:
     """Every trial's score; those of the same weights on the same list are kept, to the last bit."""
     listed = sha256("\n".join(map(str, trials)).encode()).hexdigest()[:16]
-    folder = KEPT / f"{__version__}-{verifier.scoring.fingerprint}-{listed}"
+    folder = KEPT / f"{__version__}-{PAD}-{verifier.scoring.fingerprint}-{listed}"
     path = folder / f"{condition.replace(' ', '-')}.npy"
     if again or not path.is_file():
         how: dict[str, Any] = CONDITIONS[condition]
@@ -251,6 +278,31 @@ def unseen(found: dict[str, Results]) -> str:
                 f"| {r['act_dcf_05']:.3f} | {r['cllr']:.3f} | {r['min_cllr']:.3f} |"
             )
     return "\n".join(lines)
+
+
+def phones(found: dict[str, Results]) -> str:
+    """A Markdown table of calls and phones, whose speakers set no threshold."""
+    known = {name: results["phones"] for name, results in found.items() if "phones" in results}
+    if not known:
+        return ""
+    sources = list(next(iter(known.values())))
+    heads = " | ".join(f"{source}: EER % | false accepts % | misses %" for source in sources)
+    lines = [
+        f"| on telephones, at the threshold above | {heads} |",
+        "|---|" + "---|" * 3 * len(sources),
+    ]
+    for name, by_source in known.items():
+        rates = [by_source[source][key] for source in sources for key in ("eer", "p_fa", "p_miss")]
+        lines.append(f"| {name} | {' | '.join(f'{100 * rate:.1f}' for rate in rates)} |")
+    return "\n".join(lines)
+
+
+def picture(found: dict[str, Results], root: Path) -> None:
+    """All systems' DET curves at full length in one picture."""
+    trials = read_trials(root / "trials.txt")
+    tables = {name: scored(load(name), trials, root, "full") for name in found}
+    curves = {name: det_curve(t.targets, t.nontargets) for name, t in tables.items()}
+    plot_det(curves, DET)
 
 
 def card(found: dict[str, Results]) -> str:

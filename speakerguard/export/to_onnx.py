@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from speakerguard import seal
 from speakerguard.embedders.guard import ONNX_FORMAT, WHOLE
-from speakerguard.errors import UsageError
 from speakerguard.network import checkpoint
 from speakerguard.network.model import SpeakerEncoder
 from speakerguard.sound.audio import SAMPLE_RATE
@@ -88,11 +88,7 @@ def write_onnx(
             precision included, and cast when the model is loaded.
         beside: whether ``path`` lies beside ``weights`` and refers to them instead of holding
             them.
-
-    Raises:
-        UsageError: the package onnx is not installed.
     """
-    onnx = _onnx()
     module = Exportable(encoder)
     with warnings.catch_warnings():
         # The exporter that traces is deprecated; the other one needs a further package.
@@ -110,8 +106,8 @@ def write_onnx(
             dynamic_axes={"waveform": {0: "batch", 1: "samples"}, "embedding": {0: "batch"}},
         )
     made = onnx.load(str(path))
-    _fold_norms(onnx, made.graph)
-    _use_stored(onnx, made, weights, beside)
+    _fold_norms(made.graph)
+    _use_stored(made, weights, beside)
     about = {
         "format": ONNX_FORMAT,
         "fingerprint": fingerprint,
@@ -127,7 +123,7 @@ def write_onnx(
     seal.seal(path)
 
 
-def _fold_norms(onnx: Any, graph: Any) -> None:
+def _fold_norms(graph: Any) -> None:
     """Make each normalisation behind a convolution a gain of its weights and a bias.
 
     The weights stay as they are: what loads the graph multiplies them by the gain. ONNX Runtime
@@ -162,7 +158,7 @@ def _fold_norms(onnx: Any, graph: Any) -> None:
     graph.initializer.extend(kept)
 
 
-def _use_stored(onnx: Any, model: Any, weights: Path, beside: bool) -> None:
+def _use_stored(model: Any, weights: Path, beside: bool) -> None:
     """Put each initialiser that the safetensors file holds back into the form it has there."""
     header, start = checkpoint.header(weights)
     stored, casts = [], []
@@ -193,13 +189,3 @@ def _use_stored(onnx: Any, model: Any, weights: Path, beside: bool) -> None:
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(stored)
     model.graph.node.extend(nodes)
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise UsageError(
-            f"the package onnx cannot be used here ({error}): pip install 'speakerguard[export]'."
-        ) from None
-    return onnx
