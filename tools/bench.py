@@ -2,11 +2,11 @@
 
     python tools/bench.py [--root ../shared/corpus/dev] [--rounds 5] [--systems guard campplus]
 
-Every figure is the median over rounds in which the systems take turns, so that a slow moment of
-the machine hits all of them. *Cold* is a whole process with warm disk caches: for the guard
-``speakerguard verify`` on one clip of about 5 s, for the others the shortest program that embeds
-it. *Throughput* is seconds of speech embedded a second, one clip after another, features included,
-decoding and speech detection not. Written to results/bench.json and between the marks of the pages.
+Every figure is the median over rounds in which the systems take turns, so that a slow moment of the
+machine hits all of them. *Cold* is a whole process with warm disk caches: ``speakerguard verify``
+on one clip of about 5 s, for the peers in torch the shortest program that embeds it. *Throughput*
+is seconds of speech embedded a second, one clip after another, features included, decoding and
+speech detection not. Written to results/bench.json and between the marks of the pages.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ from speakerguard.sound.speech import load_speech
 
 OUT = ROOT / "results/bench.json"
 SYSTEMS = {  # title, model, engine
+    "fused": ("fused, the default", "fused", "auto"),
     "guard": ("guard, ONNX Runtime", "guard", "onnxruntime"),
     "guard-int8": ("guard, 8 bits, ONNX Runtime", "guard-int8", "onnxruntime"),
     "guard-openvino": ("guard, OpenVINO", "guard", "openvino"),
     "guard-torch": ("guard, torch", "guard", "torch"),
-    "campplus": ("CAM++, torch", "campplus", "auto"),
-    "resemblyzer": ("Resemblyzer, torch", "resemblyzer", "auto"),
+    "campplus": ("CAM++, ONNX Runtime", "campplus", "auto"),
+    "resemblyzer": ("Resemblyzer, ONNX Runtime", "resemblyzer", "auto"),
+    "campplus-torch": ("CAM++, torch", "campplus", "torch"),
+    "resemblyzer-torch": ("Resemblyzer, torch", "resemblyzer", "torch"),
 }
-REFERENCE = "resemblyzer"
+REFERENCE = "resemblyzer-torch"  # as its package runs it
 CLIPS, COLD_SECONDS = 25, 5.0
 COLD = """
 import sys
@@ -76,14 +79,14 @@ def main() -> None:
 
 
 def present() -> list[str]:
-    """All systems but those guards whose folder or thresholds are not there."""
+    """All systems but those that decide and have no thresholds here."""
     guards = {path.parent.name for path in checkpoint.folder().glob("*/calibration.json")}
-    return [name for name in SYSTEMS if not is_guard(name) or SYSTEMS[name][1] in guards]
+    return [name for name in SYSTEMS if not decides(name) or SYSTEMS[name][1] in guards]
 
 
-def is_guard(name: str) -> bool:
-    """Whether a system is one of this project's own."""
-    return name.startswith("guard")
+def decides(name: str) -> bool:
+    """Whether a system decides: it runs without torch and has thresholds."""
+    return not name.endswith("-torch") or name.startswith("guard")
 
 
 def choose(root: Path, scratch: Path) -> Path:
@@ -101,7 +104,7 @@ def choose(root: Path, scratch: Path) -> Path:
 def measure(systems: list[str], rounds: int, clips: Path, scratch: Path) -> dict[str, Any]:
     """Medians, and ratios to the reference round by round."""
     clip = json.loads(clips.read_text())[0]
-    for model in {SYSTEMS[name][1] for name in systems if is_guard(name)}:
+    for model in {SYSTEMS[name][1] for name in systems if decides(name)}:
         enrol = ["-m", "speakerguard", "enroll", "someone", clip, "--model", model]
         line = [sys.executable, *enrol, "--store", str(scratch / f"{model}.db")]
         subprocess.run(line, check=True, capture_output=True)
@@ -131,7 +134,7 @@ def once(name: str, clip: str, clips: Path) -> dict[str, float]:
     _, model, engine = SYSTEMS[name]
     own = {**os.environ, "SPEAKERGUARD_ENGINE": engine}
     cold = ["-c", COLD, model, clip]
-    if is_guard(name):
+    if decides(name):
         cold = ["-m", "speakerguard", "verify", "someone", clip, "--model", model]
         cold += ["--store", str(clips.with_name(f"{model}.db"))]
     found = timed([sys.executable, *cold], own)

@@ -1,9 +1,10 @@
-"""Renew the README's table of four rows from the figures that were measured before.
+"""Renew the README's table of four rows, and what `speakerguard models` says, from the figures.
 
     python tools/summary.py
 
 Error rates come from ``results.json`` and its like in ``checkpoints/``, which ``make results``
 writes, speed from ``results/bench.json``, which ``make bench`` writes. Nothing is measured here.
+``checkpoints/figures.json`` has what the command shows.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ from typing import Any
 from pages import ROOT, renew
 
 from speakerguard.cli.ending import ending
+from speakerguard.embedders.catalogue import FIGURES_FILE
+from speakerguard.files import replace_file
 from speakerguard.network import checkpoint
 
 BENCH = ROOT / "results" / "bench.json"
 ROWS = {  # title, folder of the model; the name is the bench's
-    "guard": ("**guard**", "guard"),
-    "guard-int8": ("**guard-int8**", "guard-int8"),
-    "campplus": ("CAM++, the teacher", "campplus"),
-    "resemblyzer": ("Resemblyzer", "resemblyzer"),
+    "fused": ("**fused**, the default: the three below", "fused"),
+    "guard-int8": ("**guard-int8**, trained here", "guard-int8"),
+    "campplus": ("CAM++, in this program", "campplus"),
+    "resemblyzer": ("Resemblyzer, in this program", "resemblyzer"),
 }
 CONDITIONS = ("full", "first 2 s", "babble 5 dB")
-PLAIN = "results.json"
-FIGURES = ("results-asnorm.json", PLAIN)  # as it decides by default, else by plain cosines
+FIGURES = ("results-asnorm.json", "results.json")  # as it decides by default, else by plain cosines
 
 
 def main() -> None:
     """The command."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     renew("summary", summary())
+    replace_file(checkpoint.folder() / FIGURES_FILE, json.dumps(figures(), indent=2) + "\n")
 
 
 def summary() -> str:
@@ -41,27 +44,29 @@ def summary() -> str:
     bench = json.loads(BENCH.read_text(encoding="utf-8"))
     folders = {name: checkpoint.folder() / folder for name, (_, folder) in ROWS.items()}
     made = table({name: rates(folder) for name, folder in folders.items()}, bench)
-    if not any((folders["guard-int8"] / name).exists() for name in FIGURES):
-        plain = rates(folders["guard"], (PLAIN,))
-        made += (
-            "\n\nOf `guard-int8` only plain cosines were measured; by those `guard` errs in "
-            f"{percent(plain.get('full'))} and {percent(plain.get('first 2 s'))} %."
-        )
     if bench["busy"]:
-        made += " The machine was busy when speed was measured: only the ratios count."
+        made += "\n\nThe machine was busy when speed was measured: only the ratios count."
     return made
 
 
-def rates(folder: Path, figures: tuple[str, ...] = FIGURES) -> dict[str, float]:
+def figures() -> dict[str, dict[str, float]]:
+    """What is known of each model, as :class:`speakerguard.embedders.catalogue.Listed` has it."""
+    bench = json.loads(BENCH.read_text(encoding="utf-8"))["systems"]
+    found: dict[str, dict[str, float]] = {}
+    for name in checkpoint.available():
+        errors, speed = rates(checkpoint.folder() / name), bench.get(name, {})
+        known = {"eer": errors.get("full"), "eer_2s": errors.get("first 2 s")}
+        known |= {"cold": speed.get("cold_s"), "speed": speed.get("throughput_1")}
+        found[name] = {key: round(value, 5) for key, value in known.items() if value is not None}
+    return found
+
+
+def rates(folder: Path) -> dict[str, float]:
     """Pooled equal error rates in [0, 1] by condition, of those that were measured."""
-    for name in figures:
+    for name in FIGURES:
         if (path := folder / name).exists():
             found = json.loads(path.read_text(encoding="utf-8"))["conditions"]
             return {c: found[c][-1]["eer"] for c in CONDITIONS if c in found}
-    if (path := folder / "quantisation.json").exists():
-        found = json.loads(path.read_text(encoding="utf-8"))["eer"]
-        named = {row["condition"]: row["pooled_int8"] for row in found}
-        return {c: named[k] for c, k in (("full", "full"), ("first 2 s", "2 s")) if k in named}
     return {}
 
 

@@ -67,7 +67,8 @@ def run(block: Block, folder: Path) -> str:
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "SPEAKERGUARD_STORE": str(folder / "store.db"),
     }
-    environment.pop("SPEAKERGUARD_DATA", None)
+    for name in ("SPEAKERGUARD_DATA", "SPEAKERGUARD_MODEL"):  # as it is for a reader
+        environment.pop(name, None)
     line = (
         ["sh", "-ec", block.code] if block.kind == "shell" else [sys.executable, "-c", block.code]
     )
