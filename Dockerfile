@@ -12,6 +12,7 @@ COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[formats]" && rm -r /wheels \
     && useradd --create-home --uid 10001 guard && install -d -m 700 -o guard -g guard /voices
 USER guard
+RUN speakerguard models --fetch
 WORKDIR /data
 ENV SPEAKERGUARD_STORE=/voices/profiles.db
 VOLUME /voices

@@ -47,7 +47,7 @@ def test_every_extra_is_known_and_part_of_all() -> None:
         ("torch", "report", "attack"),
         ("torch.nn", "advgan-train", "train"),
         ("torch", "", "attack"),
-        ("onnx", "export", "export"),
+        ("torch", "export", "export"),
         ("scipy.special", "calibrate", "evaluate"),
         ("yaml", "verify", "evaluate"),
         ("pydantic", "train", "train"),
@@ -92,7 +92,7 @@ PROGRAMS = {
     [
         ("speakerguard report --suite smoke", "attack"),
         ("speakerguard leaderboard report.json", "evaluate"),
-        ("speakerguard verify --model campplus alice a.wav", "attack"),
+        ("speakerguard verify --model campplus --engine torch alice a.wav", "attack"),
         ("speakerguard verify --model other.yaml alice a.wav", "evaluate"),
         ("speakerguard verify --engine torch alice a.wav", "attack"),
         ("speakerguard verify --countermeasure discriminator alice a.wav", "attack"),
