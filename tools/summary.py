@@ -57,7 +57,7 @@ def figures() -> dict[str, dict[str, float]]:
         errors, speed = rates(checkpoint.folder() / name), bench.get(name, {})
         known = {"eer": errors.get("full"), "eer_2s": errors.get("first 2 s")}
         known |= {"cold": speed.get("cold_s"), "speed": speed.get("throughput_1")}
-        found[name] = {key: round(value, 5) for key, value in known.items() if value is not None}
+        found[name] = {key: round(value, 6) for key, value in known.items() if value is not None}
     return found
 
 

@@ -34,10 +34,10 @@ class Crops:
 
     def __init__(self, config: AttackerRunConfig, report: Tell = print) -> None:
         data, workers = config.data, default_workers()
-        self.labelled = prepare(data.train, data.cache, True, workers)
+        self.labelled = prepare(data.train, data.cache, True, workers, pad=TIGHT)
         self.sets = [self.labelled]
         if data.unlabelled:
-            self.sets.append(prepare(data.unlabelled, data.cache, False, workers))
+            self.sets.append(prepare(data.unlabelled, data.cache, False, workers, pad=TIGHT))
         for speech in self.sets:
             for name, reason in speech.skipped[:1]:
                 report(f"{len(speech.skipped)} recordings left out; the first, {name}: {reason}")

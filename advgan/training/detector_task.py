@@ -42,6 +42,7 @@ from speakerguard.sound.augment import (
     simulated_room,
 )
 from speakerguard.sound.corpus import spread
+from speakerguard.sound.speech import TIGHT
 from speakerguard.training.data import SpeechSet, default_workers, prepare
 from speakerguard.training.loop import Task, descend
 from speakerguard.training.optimisers import optimisers
@@ -193,7 +194,7 @@ def spoofed_speech(folder: Path, config: DetectorConfig) -> SpeechSet:
     Raises:
         UsageError: nothing in it holds speech.
     """
-    return prepare(folder, config.data.cache, labelled=False, workers=default_workers())
+    return prepare(folder, config.data.cache, labelled=False, workers=default_workers(), pad=TIGHT)
 
 
 def copiers(vocoder: str, patience: Sequence[int] = (ITERATIONS,)) -> list[nn.Module]:

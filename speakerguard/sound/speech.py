@@ -71,7 +71,9 @@ class Speech:
 
     def within(self, pad: int) -> Waveform:
         """The samples no farther than ``pad`` frames from speech, float32 (n,); at most PAD."""
-        return _cut(self.samples, widened(self.spoken, min(pad, PAD))[self.kept])
+        if pad >= PAD:
+            return self.samples
+        return _cut(self.samples, widened(self.spoken, pad)[self.kept])
 
     def first(self, seconds: float) -> Speech:
         """What was recorded until so many seconds of speech were."""

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from speakerguard.errors import AudioError, UsageError
 from speakerguard.files import replace_file, whole_file
 from speakerguard.sound.audio import SAMPLE_RATE
 from speakerguard.sound.corpus import find_utterances, speaker_of
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import PAD, load_speech
 from speakerguard.workers import begin_worker
 
 SEGMENT_SECONDS = 6.0
@@ -75,6 +76,7 @@ def prepare(
     labelled: bool = True,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    pad: int = PAD,
 ) -> SpeechSet:
     """Cut every recording below ``root`` to its speech, once; later calls read the cache.
 
@@ -87,16 +89,17 @@ def prepare(
         labelled: False where folders are not speakers.
         workers: processes to use.
         progress: called with (done, total).
+        pad: frames that are kept on either side of speech, at most as a verifier keeps.
 
     Raises:
         UsageError: no such folder, or no recording with usable speech in it.
     """
     utterances = find_utterances(root)
     files = [(path.as_posix(), *_look(root / path)) for path in utterances]
-    recipe = json.dumps([_VERSION, labelled, SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, files])
+    recipe = json.dumps([_VERSION, labelled, SEGMENT_SECONDS, MIN_SEGMENT_SECONDS, pad, files])
     folder = cache / f"speech-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not (folder / "index.json").exists():
-        _build(root, utterances, folder, labelled, workers, progress)
+        _build(root, utterances, folder, labelled, workers, progress, pad)
     return load_prepared(folder)
 
 
@@ -121,11 +124,12 @@ def _build(
     labelled: bool,
     workers: int,
     progress: Callable[[int, int], None] | None,
+    pad: int,
 ) -> None:
     skipped: list[tuple[str, str]] = []
 
     def pieces() -> Iterator[_Piece]:
-        for done, (path, result) in enumerate(_cut_all(root, utterances, workers), start=1):
+        for done, (path, result) in enumerate(_cut_all(root, utterances, workers, pad), 1):
             name = path.as_posix()
             if isinstance(result, str):
                 skipped.append((name, result))
@@ -163,22 +167,23 @@ def _write(
 
 
 def _cut_all(
-    root: Path, utterances: list[Path], workers: int
+    root: Path, utterances: list[Path], workers: int, pad: int
 ) -> Iterable[tuple[Path, npt.NDArray[np.int16] | str]]:
     full = [root / path for path in utterances]
+    cut = partial(_cut, pad=pad)
     if workers <= 1:
-        yield from zip(utterances, map(_cut, full), strict=True)
+        yield from zip(utterances, map(cut, full), strict=True)
         return
     with ProcessPoolExecutor(workers, initializer=begin_worker) as pool:
-        yield from zip(utterances, pool.map(_cut, full, chunksize=16), strict=True)
+        yield from zip(utterances, pool.map(cut, full, chunksize=16), strict=True)
 
 
-def _cut(path: Path) -> npt.NDArray[np.int16] | str:
+def _cut(path: Path, pad: int) -> npt.NDArray[np.int16] | str:
     try:
         speech = load_speech(path)
     except (AudioError, UsageError) as error:
         return str(error)
-    return np.round(speech.samples * 32_767).astype(np.int16)
+    return np.round(speech.within(pad) * 32_767).astype(np.int16)
 
 
 def _segments(samples: npt.NDArray[np.int16]) -> list[npt.NDArray[np.int16]]:

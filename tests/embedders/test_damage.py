@@ -157,7 +157,9 @@ def test_the_byte_that_made_everybody_match(tmp_path: Path) -> None:
             engines.load(tmp_path, engine)
 
 
-@pytest.mark.parametrize("name", ["guard", "guard-int8", "hardened", "fused", "campplus", "resemblyzer"])
+@pytest.mark.parametrize(
+    "name", ["guard", "guard-int8", "hardened", "fused", "campplus", "resemblyzer"]
+)
 def test_what_is_shipped_is_sealed(name: str) -> None:
     folder = SHIPPED / name
     if not folder.is_dir():

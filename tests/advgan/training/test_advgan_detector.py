@@ -19,7 +19,7 @@ from advgan.training.config import AttackerRunConfig, DetectorConfig
 from advgan.training.detector_task import DetectorTask, copiers, replayed
 from speakerguard.errors import UsageError
 from speakerguard.sound.audio import SAMPLE_RATE, read
-from speakerguard.sound.speech import load_speech
+from speakerguard.sound.speech import TIGHT, load_speech
 from speakerguard.training.loop import Loop
 
 
@@ -53,7 +53,7 @@ def test_the_detector_learns_from_what_was_generated(
     silence = np.zeros(SAMPLE_RATE, np.float32)
     padded = detector.llr((np.concatenate([silence, clip, silence]), SAMPLE_RATE))
     assert padded == pytest.approx(detector.llr(file), abs=0.5)
-    speech = torch.from_numpy(load_speech(file).samples).requires_grad_()
+    speech = torch.from_numpy(load_speech(file).within(TIGHT)).requires_grad_()
     llr = detector.llr_of(speech)
     assert llr.item() == pytest.approx(detector.llr(file), abs=0.2)
     (slope,) = torch.autograd.grad(llr, speech)
