@@ -195,11 +195,11 @@ def _codec_problem(container: str, encoding: str) -> str | None:
     try:
         soundfile.write(file, tone, SAMPLE_RATE, format=container, subtype=encoding)
         file.seek(0)
-        heard, rate = soundfile.read(file)
+        decoded, rate = soundfile.read(file)
     except (RuntimeError, ValueError, TypeError) as error:
         return f"cannot be written or read ({error})"
-    loudness = np.sqrt(np.mean(heard**2) / np.mean(tone**2)) if len(heard) else 0.0
-    near = abs(len(heard) - len(tone)) <= 1_600 and abs(loudness - 1) < 0.1
+    loudness = np.sqrt(np.mean(decoded**2) / np.mean(tone**2)) if len(decoded) else 0.0
+    near = abs(len(decoded) - len(tone)) <= 1_600 and abs(loudness - 1) < 0.1
     return None if near and rate == SAMPLE_RATE else "what is read is not what was written"
 
 
@@ -317,11 +317,11 @@ def _speech() -> Iterator[Check]:
     from speakerguard.sound.silero import SpeechDetector
 
     try:
-        heard = float(SpeechDetector().probabilities(np.zeros(SAMPLE_RATE, np.float32)).max())
+        probability = float(SpeechDetector().probabilities(np.zeros(SAMPLE_RATE, np.float32)).max())
     except SpeakerguardError as error:
         yield Check("speech detector", str(error), False, "Without it nothing can be judged.")
     else:
-        yield Check("speech detector", f"Silero VAD 6.2; {heard:.2f} for silence")
+        yield Check("speech detector", f"Silero VAD 6.2; {probability:.2f} for silence")
 
 
 def _engine() -> Iterator[Check]:

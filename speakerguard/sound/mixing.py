@@ -91,9 +91,9 @@ class Mixer:
         if self._frames < _LEAST_FRAMES or self.cancelled:
             return False
         mean = self._sum / self._frames
-        heard = mean > AUDIBLE * mean.max()
-        if heard.sum() < 2:
+        audible = mean > AUDIBLE * mean.max()
+        if audible.sum() < 2:
             return False
-        together = (self._products / self._frames - np.outer(mean, mean))[np.ix_(heard, heard)]
+        together = (self._products / self._frames - np.outer(mean, mean))[np.ix_(audible, audible)]
         alone = np.sqrt(np.maximum(np.diag(together), 1e-30))
         return bool((together / np.outer(alone, alone)).min() < ALIKE)

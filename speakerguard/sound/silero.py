@@ -58,14 +58,14 @@ class Network:
         mirrored = np.concatenate([frames, frames[:, -2 : -CONTEXT - 2 : -1]], axis=1)
         windows = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW, axis=1)[:, ::HOP]
         waves = (windows.reshape(-1, WINDOW) @ self.spectrum).reshape(count, 4, 2, BINS)
-        heard = np.sqrt(np.square(waves).sum(axis=2))
+        values = np.sqrt(np.square(waves).sum(axis=2))
         for (matrix, bias), stride in zip(self.encoder, (1, 2, 2, 1), strict=True):
-            padded = np.pad(heard, ((0, 0), (1, 1), (0, 0)))
-            steps = range(0, heard.shape[1], stride)
+            padded = np.pad(values, ((0, 0), (1, 1), (0, 0)))
+            steps = range(0, values.shape[1], stride)
             taps = np.stack([padded[:, step : step + 3].reshape(count, -1) for step in steps], 1)
-            heard = np.maximum(taps.reshape(count * len(steps), -1) @ matrix + bias, 0)
-            heard = heard.reshape(count, len(steps), -1)
-        return heard[:, 0]
+            values = np.maximum(taps.reshape(count * len(steps), -1) @ matrix + bias, 0)
+            values = values.reshape(count, len(steps), -1)
+        return values[:, 0]
 
     def listen(
         self, frames: Array, state: tuple[Array, Array]
@@ -73,12 +73,12 @@ class Network:
         """Speech probability (frames,) of each frame, and the state after the last."""
         gates = self.encode(frames) @ self.inputs + self.bias
         h, c = state
-        heard = np.empty((len(frames), HIDDEN), np.float32)
+        states = np.empty((len(frames), HIDDEN), np.float32)
         for index, gate in enumerate(gates):
             take, keep, new, give = np.tanh(gate + h @ self.hidden).reshape(4, HIDDEN)
             c = 0.5 * ((keep + 1) * c + (take + 1) * new)
-            h = heard[index] = 0.5 * (give + 1) * np.tanh(c)
-        return 0.5 * np.tanh(0.5 * (np.maximum(heard, 0) @ self.output + self.level)) + 0.5, (h, c)
+            h = states[index] = 0.5 * (give + 1) * np.tanh(c)
+        return 0.5 * np.tanh(0.5 * (np.maximum(states, 0) @ self.output + self.level)) + 0.5, (h, c)
 
 
 class SpeechDetector:
