@@ -65,7 +65,7 @@ NOT_SPEECH = {
 
 
 def test_which_frames_were_kept_is_said(clip: Samples) -> None:
-    quiet = np.zeros(12_345, np.float32)
+    quiet = np.zeros(22_345, np.float32)
     recording = np.concatenate([quiet, clip, quiet])
     found = load_speech((recording, 16_000))
     frames = np.pad(recording, (0, -len(recording) % FRAME)).reshape(-1, FRAME)
