@@ -16,11 +16,11 @@ CUTTING = """
 import time
 from pathlib import Path
 from speakerguard.training import data
-def cut(path):
+def cut(path, pad):
     print("working", flush=True)
     time.sleep(600)
 data._cut = cut
-list(data._cut_all(Path(), [Path(str(n)) for n in range(64)], 2))
+list(data._cut_all(Path(), [Path(str(n)) for n in range(64)], 2, 2))
 """
 TRAINING = """
 import sys

@@ -55,9 +55,9 @@ def prepared(verifier: Verifier, speech: Clips) -> Bench:
 
 @pytest.fixture(scope="module")
 def paused(speech: Clips) -> Waveform:
-    """Half a second of faint noise, then speech."""
+    """A second of faint noise, then speech."""
     voice = max((read(path) for path in next(iter(speech.values()))), key=len)[:48_000]
-    noise = np.random.default_rng(0).standard_normal(8_192, np.float32)
+    noise = np.random.default_rng(0).standard_normal(16_384, np.float32)
     audio = np.concatenate([np.float32(0.002) * noise, voice])
     assert len(load_speech((to_pcm(audio), 16_000)).samples) <= len(audio) - 4_096
     return from_pcm(to_pcm(audio))
@@ -123,7 +123,7 @@ def test_only_what_is_heard_has_a_gradient(bench: Bench, paused: Waveform, level
     """Of what is refused, as too quiet, everything has one, for an attack to begin with."""
     audio = torch.from_numpy(np.float32(level) * paused)[None].requires_grad_()
     (slope,) = torch.autograd.grad(bench[0]().similarity(audio).sum(), audio)
-    assert slope[0, 8_192:].abs().max() > 0
+    assert slope[0, 16_384:].abs().max() > 0
     assert bool(slope[0, :4_096].any()) == (level < 1)
 
 
