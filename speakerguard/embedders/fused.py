@@ -58,7 +58,7 @@ class FusedEmbedder(Remade):
         shipped = path.name == MEMBERS_FILE
         self.folder = path.parent if shipped else path.with_suffix("")
         self.name = self.folder.name
-        weights = _weights(path)
+        weights = weights_of(path)
         total = sum(weights.values())
         self.shares = [weights[name] / total for name in sorted(weights)]
         wanted = [_place(name, path.parent) for name in sorted(weights)]
@@ -98,8 +98,12 @@ def _place(name: str, folder: Path) -> str | Path:
     return folder / name if "/" in name or name.endswith((".yaml", ".yml")) else name
 
 
-def _weights(path: Path) -> dict[str, float]:
-    """The members' weights by their names."""
+def weights_of(path: Path) -> dict[str, float]:
+    """The members' weights by their names.
+
+    Raises:
+        CheckpointError: the file cannot be read, or names no members with weights.
+    """
     content: Mapping[str, Any]
     if path.name == MEMBERS_FILE:
         try:

@@ -13,6 +13,7 @@ length, 1.83 and 1.26 % of 2 s, 5.73 and 4.94 % in babble; 17.3 and 15.2 % on ``
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ _WRITING = 1  # of the networks; counted up where they are written otherwise
 Array = npt.NDArray[np.float32]
 
 
-class PeerEmbedder(Remade):
+class PeerEmbedder(Remade, ABC):
     """See :class:`speakerguard.embedders.contract.Embedder`; each kind says how it embeds.
 
     Raises:
@@ -77,18 +78,18 @@ class PeerEmbedder(Remade):
             embeddings.append((embedding / np.linalg.norm(embedding)).astype(np.float32))
         return embeddings
 
+    @abstractmethod
     def _embed(self, waveform: Waveform) -> Array:
         """Its embedding, of any length."""
-        raise NotImplementedError
 
     def _run(self, features: Array) -> Array:
         session = self._session()
         found: Array = session.run(None, {session.get_inputs()[0].name: features})[0]
         return found
 
+    @abstractmethod
     def _written(self) -> bytes:
         """Its network as ONNX."""
-        raise NotImplementedError
 
     def _tensors(self) -> dict[str, Any]:
         from speakerguard.embedders import torch_file

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from speakerguard.embedders import peers
 from speakerguard.embedders.contract import Embedding
-from speakerguard.embedders.wheels import CAMPPLUS, CAMPPLUS_DIMENSION, RESEMBLYZER, Wheel
+from speakerguard.embedders.wheels import (
+    CAMPPLUS,
+    CAMPPLUS_DIMENSION,
+    RESEMBLYZER,
+    RESEMBLYZER_DIMENSION,
+    Wheel,
+)
 from speakerguard.network import checkpoint
 from speakerguard.processes import Remade, torch_may_fork, torch_threads
 from speakerguard.sound.audio import SAMPLE_RATE, Waveform
@@ -79,10 +85,10 @@ class Resemblyzer(nn.Module):
     """
 
     wheel: ClassVar[Wheel] = RESEMBLYZER
-    dimension: ClassVar[int] = 256
+    dimension: ClassVar[int] = RESEMBLYZER_DIMENSION
     min_samples: ClassVar[int] = SAMPLE_RATE // 4
-    frames: ClassVar[int] = 160  # 1.6 s
-    step: ClassVar[int] = 77  # frames between windows
+    frames: ClassVar[int] = peers.WINDOW_FRAMES
+    step: ClassVar[int] = peers.STEP_FRAMES
 
     window: Tensor
     filters: Tensor
@@ -104,7 +110,7 @@ class Resemblyzer(nn.Module):
     def features(self, waveform: Tensor) -> Tensor:
         """(B, samples) to (B, frames, 40)."""
         level = waveform.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-9)
-        waveform = waveform * (10 ** (-30 / 20) / level).clamp(min=1.0)
+        waveform = waveform * (peers.LEVEL / level).clamp(min=1.0)
         spectrum = torch.stft(
             waveform, WINDOW, HOP, window=self.window, pad_mode="constant", return_complex=True
         )
